@@ -1,0 +1,13 @@
+import { setFailed } from '@actions/core'
+import { messageOf } from './errors.js'
+import { loadState, main, post } from './github/main.js'
+
+const state = loadState()
+try {
+  process.exitCode = state ? await post(state) : await main(process.env)
+} catch (error) {
+  setFailed(`KernelCraft itself failed: ${messageOf(error)}`)
+}
+// flush before the end; a handle that is still open must not keep a finished step from ending
+await new Promise(resolve => process.stdout.write('', resolve))
+process.exit()

@@ -1,0 +1,112 @@
+import { readFile } from 'node:fs/promises'
+import type { Kernel } from '../build/build.js'
+import { InfraError } from '../errors.js'
+import { lastLines, run } from '../host/processes.js'
+import { findVirtme } from '../host/virtme.js'
+import type { Log } from '../log.js'
+import type { Request } from '../request.js'
+import type { BootFacts } from '../result.js'
+import { kvmState, noteKvm } from './accel.js'
+import { type GuestCommand, guestFiles } from './command.js'
+import { writeShare } from './share.js'
+import { prepareSnapshot } from './snapshot.js'
+import { type GuestLimits, type Outcome, superviseGuest } from './supervise.js'
+import type { Terminal } from './terminal.js'
+
+export interface Booted {
+  outcome: Outcome
+  facts: BootFacts
+}
+
+/** A kernel that KVM runs prints its first line within a fraction of a second. */
+const KVM_BANNER_SECONDS = 10
+
+async function qemuVersion(): Promise<string> {
+  const end = await run({ file: 'qemu-system-x86_64', args: ['--version'], deadline: 60 })
+  return /version ([^\s,()]+)/.exec(end.stdout)?.[1] ?? 'unknown'
+}
+
+/** Which accelerator to start with, and how long KVM has for its proof. */
+async function chooseAccel(request: Request, log: Log): Promise<{ accel: 'kvm' | 'tcg'; banner: number; retry: boolean }> {
+  const never = Number.POSITIVE_INFINITY
+  if (request.accel === 'tcg') return { accel: 'tcg', banner: never, retry: false }
+  const state = await kvmState()
+  if (request.accel === 'kvm') {
+    if (state === 'absent') throw new InfraError('accel is kvm, but /dev/kvm cannot be opened here: load the kvm module, join the group kvm, or use --accel auto.')
+    return { accel: 'kvm', banner: state === 'proven' ? never : KVM_BANNER_SECONDS, retry: false }
+  }
+  if (state === 'proven') return { accel: 'kvm', banner: never, retry: false }
+  if (state === 'unproven') return { accel: 'kvm', banner: KVM_BANNER_SECONDS, retry: true }
+  log.warning(`${state === 'absent' ? '/dev/kvm cannot be opened' : 'KVM runs no kernel on this machine (tried before)'}: the guest is emulated, which is many times slower.`)
+  return { accel: 'tcg', banner: never, retry: false }
+}
+
+/** Boots the kernel over a snapshot of the root and watches it to its end. */
+export async function boot(
+  request: Request,
+  kernel: Kernel,
+  at: { runDirectory: string; directory: string; env: NodeJS.ProcessEnv },
+  log: Log,
+  options: { cancel?: AbortSignal; terminal?: Terminal },
+): Promise<Booted> {
+  const [virtme, qemu, snapshot, choice] = await Promise.all([
+    findVirtme(),
+    qemuVersion(),
+    prepareSnapshot(request, at.runDirectory, at.env),
+    chooseAccel(request, log),
+  ])
+  if (snapshot.kind === 'guest' && at.env.GITHUB_ACTIONS === 'true') {
+    log.warning('This machine permits no mount namespace: secrets of the runner are covered inside the guest only.')
+  }
+  const { terminal } = options
+  await writeShare(guestFiles(at.runDirectory).share, request, {
+    directory: at.directory,
+    hasModules: kernel.modules !== undefined,
+    masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
+    ...(request.network === 'user' ? { resolver: '10.0.2.3' } : {}),
+    ...(terminal
+      ? { terminal: { rows: terminal.output.rows, columns: terminal.output.columns, type: process.env.TERM ?? 'xterm' } }
+      : {}),
+  })
+  const facts = (accel: 'kvm' | 'tcg', outcome: Outcome): BootFacts => ({
+    accel,
+    qemu,
+    virtme: virtme.version,
+    rootfs: '9p',
+    snapshot: snapshot.kind,
+    cpus: request.cpus,
+    memoryMiB: request.memoryMiB,
+    moments: outcome.moments,
+  })
+  const attempt = async (accel: 'kvm' | 'tcg', banner: number) => {
+    const guest: GuestCommand = {
+      virtmeRun: virtme.path,
+      image: kernel.image,
+      root: snapshot.root,
+      ...(kernel.modules ? { modules: `${kernel.modules}/lib/modules/${kernel.release}` } : {}),
+      accel,
+      runDirectory: at.runDirectory,
+    }
+    const limits: GuestLimits = { ...request.deadlines, banner }
+    if (request.work.kind === 'shell') limits.run = limits.idle = Number.POSITIVE_INFINITY
+    return await superviseGuest(request, guest, limits, { ...options, wrapper: snapshot.wrapper, log })
+  }
+
+  const first = await attempt(choice.accel, choice.banner)
+  if (choice.accel === 'kvm' && first.moments.banner !== undefined) await noteKvm('proven')
+  const unproven = choice.retry && first.moments.banner === undefined && !first.cancelled && !first.flooded
+  if (!unproven) return { outcome: first, facts: facts(choice.accel, first) }
+
+  log.warning(
+    `/dev/kvm opens, but under KVM the kernel printed nothing in ${KVM_BANNER_SECONDS} s: the guest is emulated instead, which is many times slower.`,
+  )
+  const second = await attempt('tcg', Number.POSITIVE_INFINITY)
+  // the same kernel speaks under emulation: it was KVM
+  if (second.moments.banner !== undefined) await noteKvm('broken')
+  return { outcome: second, facts: facts('tcg', second) }
+}
+
+/** The last lines of virtme-run's and QEMU's own words. */
+export async function virtmeWords(runDirectory: string): Promise<string[]> {
+  return lastLines(await readFile(guestFiles(runDirectory).virtme, 'utf8').catch(() => ''), 5)
+}

@@ -1,0 +1,131 @@
+import { join } from 'node:path'
+import { InputError } from '../errors.js'
+import type { Request } from '../request.js'
+
+export interface GuestCommand {
+  virtmeRun: string
+  /** kernel image */
+  image: string
+  /** what is exported as the root */
+  root: string
+  /** directory with lib/modules/RELEASE, if any */
+  modules?: string
+  accel: 'kvm' | 'tcg'
+  runDirectory: string
+}
+
+/** Files and sockets of a running guest, in its run directory. */
+export function guestFiles(runDirectory: string) {
+  return {
+    console: join(runDirectory, 'console.log'),
+    stdout: join(runDirectory, 'stdout.log'),
+    stderr: join(runDirectory, 'stderr.log'),
+    control: join(runDirectory, 'control.log'),
+    virtme: join(runDirectory, 'virtme.log'),
+    share: join(runDirectory, 'guest'),
+    sockets: join(runDirectory, 'sockets'),
+  }
+}
+
+/** The sockets lie under a short path: a socket's name has 108 bytes at most (unix(7)). */
+export function guestSockets(directory: string) {
+  return {
+    qmp: join(directory, 'qmp'),
+    console: join(directory, 'console'),
+    terminal: join(directory, 'terminal'),
+    window: join(directory, 'window'),
+  }
+}
+
+/** COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h), less its terminating zero. */
+const MOST_COMMAND_LINE = 2047
+
+const MOUNT_9P = 'version=9p2000.L,trans=virtio,msize=512000,cache=loose'
+
+/** The kernel's command line: root, console, what the user appends, and our init. Throws InputError if it is too long. */
+export function kernelCommandLine(request: Request): string {
+  const network = request.network === 'user' ? ['ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off'] : []
+  const init = `mount -n -t 9p -o ro,${MOUNT_9P} kernelcraft /run && exec /bin/sh /run/init.sh`
+  const words = [
+    'rootfstype=9p',
+    `rootflags=${MOUNT_9P},access=any`,
+    'ro',
+    'console=ttyS0',
+    'earlyprintk=serial,ttyS0,115200',
+    // a panic is told to QEMU by pvpanic; where that is missing, it ends QEMU as a reboot
+    'panic=-1',
+    'net.ifnames=0',
+    ...network,
+    ...request.append,
+    'init=/bin/sh',
+    '--',
+    '-c',
+    `"${init}"`,
+  ]
+  const line = words.join(' ')
+  if (Buffer.byteLength(line) > MOST_COMMAND_LINE) {
+    throw new InputError(`append is too long: the kernel's command line would have ${Buffer.byteLength(line)} bytes, and ${MOST_COMMAND_LINE} is its limit.`)
+  }
+  return line
+}
+
+/** A value inside QEMU's comma-separated options. */
+const comma = (text: string) => text.replaceAll(',', ',,')
+
+/**
+ * The arguments of virtme-run. It sets up the machine, the export of the root and the network; command line, streams,
+ * monitor and console are ours, by QEMU's rule that the last word on an option wins.
+ */
+export function virtmeArguments(request: Request, guest: GuestCommand, socketDirectory: string): string[] {
+  const files = guestFiles(guest.runDirectory)
+  const sockets = guestSockets(socketDirectory)
+  const server = (id: string, path: string, ...more: string[]) => [
+    // virtme-run's own character devices, moved from its stdio to sockets
+    '-set', `chardev.${id}.backend=socket`,
+    '-set', `chardev.${id}.path=${path}`,
+    '-set', `chardev.${id}.server=on`,
+    '-set', `chardev.${id}.wait=off`,
+    ...more,
+  ]
+  const port = (name: string, backend: string) => [
+    '-chardev', `${backend},id=kc-${name}`,
+    '-device', `virtserialport,bus=kc-serial.0,chardev=kc-${name},name=kc.${name}`,
+  ]
+  const share = (id: string, path: string) => [
+    '-fsdev', `local,id=${id},path=${comma(path)},security_model=none,readonly=on,multidevs=remap`,
+    '-device', `virtio-9p-pci,fsdev=${id},mount_tag=${id}`,
+  ]
+  return [
+    '--kimg', guest.image,
+    '--mods', 'none',
+    '--root', guest.root,
+    '--force-9p',
+    '--disable-microvm',
+    '--disable-monitor',
+    '--vmcoreinfo',
+    '--name', 'kernelcraft',
+    '--memory', `${request.memoryMiB}M`,
+    '--cpus', String(request.cpus),
+    ...(guest.accel === 'tcg' ? ['--disable-kvm'] : []),
+    ...(request.network === 'none' ? [] : ['--net', request.network, '--no-dhcp']),
+    ...request.disks.flatMap((disk, index) => ['--blk-disk', `disk${index}=${disk}`]),
+    ...request.opts,
+    '--qemu-opts',
+    // no silent fall-back from KVM to emulation
+    ...(guest.accel === 'kvm' ? ['-machine', 'accel=kvm'] : []),
+    ...server('console', sockets.console, '-set', `chardev.console.logfile=${files.console}`),
+    ...server('dmesg', sockets.terminal),
+    '-device', 'virtio-serial-pci,id=kc-serial',
+    ...port('control', `file,path=${comma(files.control)}`),
+    ...port('stdout', `file,path=${comma(files.stdout)}`),
+    ...port('stderr', `file,path=${comma(files.stderr)}`),
+    ...port('window', `socket,path=${comma(sockets.window)},server=on,wait=off`),
+    ...share('kernelcraft', files.share),
+    ...(guest.modules ? share('kcmodules', guest.modules) : []),
+    '-device', 'pvpanic-pci',
+    '-action', 'panic=pause',
+    '-no-reboot',
+    '-qmp', `unix:${comma(sockets.qmp)},server=on,wait=off`,
+    '-append', kernelCommandLine(request),
+  ]
+}

@@ -1,0 +1,133 @@
+#!/usr/bin/env node
+import { realpathSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { isBundled } from './config/fragments.js'
+import { InputError, messageOf, StageError } from './errors.js'
+import { examine, install, renderFindings } from './host/doctor.js'
+import { helpText } from './help.js'
+import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
+import { runPipeline } from './pipeline.js'
+import { repeatCommand } from './report/repeat.js'
+import { makeRunDirectory } from './report/rundir.js'
+import { terminalLog, terminalResult } from './report/terminal.js'
+import { parseRequest } from './request.js'
+import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
+import { VERSION } from './version.js'
+
+const camel = (flag: string) => flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+function declare(program: Command, option: Option): void {
+  const flags = `${option.letter ? `-${option.letter}, ` : ''}--${flagOf(option)}${option.kind === 'switch' ? '' : ` <${option.value}>`}`
+  if (option.kind === 'list') program.option(flags, option.help, (value: string, before: string[] = []) => [...before, value])
+  else program.option(flags, option.help)
+}
+
+function toRaw(parsed: Record<string, unknown>): RawOptions {
+  return Object.fromEntries(
+    optionsOf('kc').flatMap(option => {
+      const value = parsed[camel(flagOf(option))]
+      return value === undefined ? [] : [[option.name, value === true ? 'true' : (value as string | string[])]]
+    }),
+  )
+}
+
+/** SIGINT, SIGTERM and SIGHUP end the run in order: the guest is stopped, results are written. */
+function cancelOnSignals(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(name, () => controller.abort(name))
+  }
+  return controller.signal
+}
+
+async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolean): Promise<number> {
+  const { env } = process
+  const cwd = process.cwd()
+  const { stdin, stdout } = process
+  const terminal = stdin.isTTY && stdout.isTTY ? { input: stdin, output: stdout } : undefined
+  const request = parseRequest(raw, { cwd, env, argv, terminal: terminal !== undefined }, isBundled)
+  const runDirectory = await makeRunDirectory(request.runDirectory)
+  const log = terminalLog({ verbose, env })
+  log.info(`results: ${runDirectory}`)
+  const result = await runPipeline(
+    request,
+    {
+      runDirectory,
+      directory: realpathSync(cwd),
+      env,
+      repeat: sha => repeatCommand(raw, sha, argv),
+      cancel: cancelOnSignals(),
+      ...(request.work.kind === 'shell' ? { terminal } : {}),
+    },
+    log,
+  )
+  process.stderr.write(terminalResult(result, env))
+  return EXIT_STATUS[result.verdict]
+}
+
+async function doctor(doInstall: boolean): Promise<number> {
+  if (doInstall) await install(line => process.stderr.write(`${line}\n`))
+  const findings = await examine()
+  process.stdout.write(renderFindings(findings))
+  const missing = findings.filter(finding => finding.state === 'missing')
+  if (missing.length === 0) process.stdout.write('This machine is ready.\n')
+  else process.stdout.write(`Missing: ${missing.map(finding => finding.name).join(', ')}. \`kc doctor --install\` gets what can be had.\n`)
+  return missing.length === 0 ? 0 : EXIT_STATUS['infra-error']
+}
+
+/** The demonstration: make the machine able, then build and boot the distribution's own kernel. */
+async function smoke(): Promise<number> {
+  process.stderr.write('==> Make this machine ready\n')
+  await install(line => process.stderr.write(`    ${line}\n`))
+  return await runOnce({ release: 'distro', run: 'uname -r' }, [], false)
+}
+
+function makeProgram(argv: readonly string[], finish: (status: number) => void): Command {
+  const program = new Command('kc')
+  program.exitOverride().configureOutput({ outputError: () => {} }).enablePositionalOptions()
+  program.version(VERSION, '-V, --version').helpCommand(false).allowExcessArguments(false)
+  program.helpInformation = () => helpText()
+  for (const option of optionsOf('kc')) declare(program, option)
+  program.option('-v, --verbose', 'show what tools and the console say')
+  program.action(async (options: Record<string, unknown>) => finish(await runOnce(toRaw(options), argv, options.verbose === true)))
+  program
+    .command('doctor')
+    .option('--install', 'install what is missing')
+    .action(async (options: { install?: boolean }) => finish(await doctor(options.install === true)))
+  program.command('smoke').action(async () => finish(await smoke()))
+  return program
+}
+
+async function main(): Promise<number> {
+  const words = process.argv.slice(2)
+  const split = words.indexOf('--')
+  const argv = split < 0 ? [] : words.slice(split + 1)
+  let status = 0
+  try {
+    await makeProgram(argv, code => {
+      status = code
+    }).parseAsync(split < 0 ? words : words.slice(0, split), { from: 'user' })
+    return status
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0
+      process.stderr.write(`kc: ${error.message.replace(/^error: /, '')}\n`)
+      return EXIT_INVALID_INPUT
+    }
+    if (error instanceof InputError) {
+      process.stderr.write(`kc: ${error.message}\n`)
+      return EXIT_INVALID_INPUT
+    }
+    const details = error instanceof StageError ? error.details.map(line => `    ${line}\n`).join('') : ''
+    process.stderr.write(`kc: ${messageOf(error)}\n${details}`)
+    return error instanceof StageError ? EXIT_STATUS[error.verdict] : EXIT_STATUS['infra-error']
+  }
+}
+
+// a reader that has gone (`kc ... | head`) is no error of ours
+process.stdout.on('error', () => {})
+const code = await main()
+// pending handles (a terminal's input) must not keep a finished run from ending; output is flushed first
+process.exitCode = code
+await new Promise(resolve => process.stdout.write('', resolve))
+process.exit(code)

@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto'
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ConfigError, InfraError, messageOf } from '../errors.js'
+import { cachePath } from '../host/paths.js'
+import { describeEnd, lastLines, run } from '../host/processes.js'
+import { which } from '../host/tools.js'
+import type { Log } from '../log.js'
+import type { Request } from '../request.js'
+import type { Source } from '../source/source.js'
+import { allOptions, askKconfig, describeLoss, type Kbuild, nearest } from './explain.js'
+import { type Ask, collectAsks, holds, lastWords, readConfig, toConfig } from './fragments.js'
+
+export interface Config {
+  /** the resolved .config */
+  text: string
+  values: ReadonlyMap<string, string>
+  /** SHA-256 of the resolved .config */
+  hash: string
+}
+
+/**
+ * Generates the configuration in the build directory and holds it to its contract: every option that the user asked for
+ * is in the result, or the run ends as config-failed with each loss, who asked, and the unmet dependency.
+ */
+export async function configure(
+  request: Request,
+  source: Source,
+  kbuild: Kbuild,
+  log: Log,
+  cancel?: AbortSignal,
+): Promise<Config> {
+  const asks = lastWords(collectAsks(request))
+  await mkdir(join(kbuild.source, kbuild.out), { recursive: true })
+  await generate(request, asks, kbuild, cancel)
+  const text = await readFile(join(kbuild.source, kbuild.out, '.config'), 'utf8')
+  const values = readConfig(text)
+  const lost = asks.filter(ask => !holds(ask, values))
+  if (lost.length > 0) await judgeLosses(lost, asks, values, { source, kbuild, log })
+  return { text, values, hash: createHash('sha256').update(text).digest('hex') }
+}
+
+async function make(kbuild: Kbuild, target: string, env: NodeJS.ProcessEnv, cancel?: AbortSignal): Promise<void> {
+  const end = await run({
+    file: 'make',
+    args: ['-C', kbuild.source, ...kbuild.makeArgs, target],
+    env,
+    cancel,
+    deadline: 600,
+  })
+  if (end.status !== 0) {
+    throw new ConfigError(`The configuration could not be generated: ${describeEnd(`make ${target}`, end)}.`, lastLines(end.stderr + end.stdout, 8))
+  }
+}
+
+async function generate(request: Request, asks: readonly Ask[], kbuild: Kbuild, cancel?: AbortSignal): Promise<void> {
+  const out = join(kbuild.source, kbuild.out)
+  const dotConfig = join(out, '.config')
+  const { configBase } = request
+  if (configBase.kind === 'minimal') {
+    const all = join(out, '.kernelcraft.config')
+    await writeFile(all, toConfig(asks))
+    return await make(kbuild, 'allnoconfig', { KCONFIG_ALLCONFIG: all }, cancel)
+  }
+  if (configBase.kind === 'defconfig') await make(kbuild, 'defconfig', {}, cancel)
+  if (configBase.kind === 'virtme') await virtmeConfig(kbuild, cancel)
+  if (configBase.kind === 'current') await copyConfig(join(request.path, '.config'), dotConfig)
+  if (configBase.kind === 'file') await copyConfig(configBase.path, dotConfig)
+  // Kconfig takes the last word on an option
+  await writeFile(dotConfig, `\n${toConfig(asks)}`, { flag: 'a' })
+  await make(kbuild, 'olddefconfig', {}, cancel)
+}
+
+async function copyConfig(from: string, to: string): Promise<void> {
+  try {
+    await copyFile(from, to)
+  } catch (error) {
+    throw new ConfigError(`There is no configuration to start from at ${from} (${messageOf(error)}).`)
+  }
+}
+
+/** virtme-configkernel writes the .config into O= of the directory that it runs in. */
+async function virtmeConfig(kbuild: Kbuild, cancel?: AbortSignal): Promise<void> {
+  const own = cachePath('venv', 'bin', 'virtme-configkernel')
+  const file = (await run({ file: own, args: ['--help'], deadline: 60 })).status === 0 ? own : await which('virtme-configkernel')
+  if (!file) throw new InfraError('virtme-configkernel is missing: run `kc doctor --install`.')
+  const end = await run({
+    file,
+    args: ['--defconfig', ...kbuild.makeArgs],
+    cwd: kbuild.source,
+    cancel,
+    deadline: 600,
+  })
+  if (end.status !== 0) throw new ConfigError(`${describeEnd('virtme-configkernel', end)}.`, lastLines(end.stderr, 5))
+}
+
+async function judgeLosses(
+  lost: readonly Ask[],
+  asks: readonly Ask[],
+  values: ReadonlyMap<string, string>,
+  at: { source: Source; kbuild: Kbuild; log: Log },
+): Promise<void> {
+  const reasons = await askKconfig(at.kbuild, lost.map(ask => ask.name))
+  const unknown = lost.some(ask => reasons.get(ask.name)?.known === false)
+  const options = unknown ? await allOptions(at.source) : []
+  const describe = (ask: Ask) => {
+    const reason = reasons.get(ask.name)
+    const near = reason?.known === false ? nearest(ask.name, options) : undefined
+    return describeLoss(ask, values.get(ask.name) ?? 'n', reason, near)
+  }
+  // An option of ours gives way to the user's word, and one that this tree does not know (yet, or any longer)
+  // is nothing that the user asked for.
+  const userSpoke = asks.some(ask => ask.by === 'user')
+  const yields = (ask: Ask) => ask.by === 'kernelcraft' && (userSpoke || reasons.get(ask.name)?.known === false)
+  for (const ask of lost.filter(yields)) at.log.warning(`Left out: ${describe(ask)}`)
+  const failed = lost.filter(ask => !yields(ask))
+  if (failed.length === 0) return
+  const sentences = failed.map(describe)
+  const [first] = sentences
+  throw new ConfigError(
+    failed.length === 1 && first ? first : `${failed.length} options that were asked for are not in the configuration.`,
+    sentences,
+  )
+}

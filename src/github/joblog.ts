@@ -1,0 +1,84 @@
+import { randomUUID } from 'node:crypto'
+import * as core from '@actions/core'
+import type { Log } from '../log.js'
+
+/** GitHub shows ten annotations of each level for a step. */
+const MOST_ANNOTATIONS = 10
+const PROGRESS_SECONDS = 30
+
+/**
+ * A job's log: a group for each stage, annotations for warnings and compiler errors. What the guest says is written
+ * between stop-commands markers, so that a line of its console that looks like a workflow command is only text.
+ */
+export function jobLog(): Log & { close(): void } {
+  let open = false
+  let token: string | undefined
+  let errors = 0
+  let lastProgress = 0
+  let atLineStart = true
+
+  const stop = () => {
+    if (token !== undefined) return
+    token = `kernelcraft-${randomUUID()}`
+    process.stdout.write(`::stop-commands::${token}\n`)
+    atLineStart = true
+  }
+  /** Before a command of ours: the guest's text ends with a line of its own. */
+  const resume = () => {
+    if (token === undefined) return
+    process.stdout.write(`${atLineStart ? '' : '\n'}::${token}::\n`)
+    token = undefined
+  }
+  const close = () => {
+    resume()
+    if (open) core.endGroup()
+    open = false
+  }
+
+  return {
+    close,
+    stage(_stage, title) {
+      close()
+      core.startGroup(title)
+      open = true
+      lastProgress = performance.now()
+    },
+    stageEnd(_stage, summary) {
+      close()
+      core.info(summary)
+    },
+    info(message) {
+      resume()
+      core.info(message)
+    },
+    warning(message) {
+      resume()
+      core.warning(message)
+    },
+    diagnostic({ file, line, column, message }) {
+      resume()
+      if (errors++ < MOST_ANNOTATIONS) {
+        core.error(message, { file, startLine: line, ...(column ? { startColumn: column } : {}), title: 'Compiler' })
+      } else core.info(`${file}:${line}: ${message}`)
+    },
+    progress({ done, total, what }) {
+      const now = performance.now()
+      if (now - lastProgress < PROGRESS_SECONDS * 1000) return
+      lastProgress = now
+      resume()
+      core.info(total ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}` : `${done} done, ${what}`)
+    },
+    detail(line) {
+      // make runs the tree's own code, so its words are no more trusted than the guest's
+      stop()
+      process.stdout.write(`${line}\n`)
+      atLineStart = true
+    },
+    guest(_stream, chunk) {
+      if (chunk.length === 0) return
+      stop()
+      process.stdout.write(chunk)
+      atLineStart = chunk[chunk.length - 1] === 0x0a
+    },
+  }
+}

@@ -1,0 +1,34 @@
+/**
+ * Variables that a process of ours inherits. Everything else stays behind: the environment of a job
+ * holds tokens, and make runs code that a pull request wrote.
+ */
+const INHERITED = [
+  /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TERM|TZ|TMPDIR)$/,
+  /^LC_/,
+  /^XDG_(CACHE|CONFIG|DATA)_HOME$/,
+  /^(https?|ftp|all|no)_proxy$/i,
+  /^SSL_CERT_(FILE|DIR)$/,
+  /^KERNELCRAFT_/,
+]
+
+/** Further variables for processes that talk to the network on the user's behalf (git, pip, apt). */
+const NETWORK = [
+  /^SSH_(AUTH_SOCK|AGENT_PID|ASKPASS)$/,
+  /^GIT_(SSL_|SSH|ASKPASS|HTTP_|TRACE|CONFIG_)/,
+  /^(PIP|CURL|REQUESTS)_/,
+]
+
+export type EnvironmentKind = 'plain' | 'network'
+
+/** The part of `env` that a child may see, plus `extra`. */
+export function childEnvironment(
+  kind: EnvironmentKind,
+  extra: NodeJS.ProcessEnv = {},
+  env: NodeJS.ProcessEnv = process.env,
+): Record<string, string> {
+  const patterns = kind === 'network' ? [...INHERITED, ...NETWORK] : INHERITED
+  const kept = Object.entries(env).filter(
+    ([name, value]) => value !== undefined && patterns.some(pattern => pattern.test(name)),
+  )
+  return Object.fromEntries([...kept, ...Object.entries(extra)]) as Record<string, string>
+}

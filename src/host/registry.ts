@@ -1,0 +1,73 @@
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { cachePath } from './paths.js'
+import { isAlive, type ProcessId, processId, signal, withEnvironment } from './proc.js'
+import { killGroup } from './processes.js'
+
+/** The variable by which every process of a guest, whatever group it moved to, is known as ours. */
+export const RUN_VARIABLE = 'KERNELCRAFT_RUN'
+
+/** A guest that runs, as noted on disk, so that whoever comes after a crash of ours can end it. */
+export interface RunningGuest {
+  runDirectory: string
+  owner: ProcessId
+  leader: ProcessId
+  /** QEMU's monitor socket */
+  qmp: string
+}
+
+function noteOf(runDirectory: string): string {
+  return cachePath('running', `${runDirectory.replaceAll('/', '%')}.json`.slice(-200))
+}
+
+/** Notes a guest whose process group has `leader` as its leader. */
+export function registerGuest(runDirectory: string, leader: number, qmp: string): void {
+  mkdirSync(cachePath('running'), { recursive: true })
+  const guest: RunningGuest = {
+    runDirectory,
+    owner: processId(process.pid),
+    leader: processId(leader),
+    qmp,
+  }
+  writeFileSync(noteOf(runDirectory), JSON.stringify(guest))
+}
+
+export function unregisterGuest(runDirectory: string): void {
+  rmSync(noteOf(runDirectory), { force: true })
+}
+
+/** Ends every process of the run: the group and whoever left it but still carries the run's variable. */
+export async function endProcesses(runDirectory: string, leader?: ProcessId): Promise<number> {
+  const strays = withEnvironment(RUN_VARIABLE, runDirectory)
+  if (leader !== undefined && isAlive(leader)) await killGroup(leader.pid)
+  for (const pid of withEnvironment(RUN_VARIABLE, runDirectory)) signal(pid, 'SIGKILL')
+  return strays.length
+}
+
+/**
+ * Ends the guests whose kc died without ending them (SIGKILL, a lost runner).
+ * Returns the run directories that were left behind.
+ */
+export async function reapGuests(): Promise<string[]> {
+  const reaped: string[] = []
+  let notes: string[]
+  try {
+    notes = readdirSync(cachePath('running'))
+  } catch {
+    return reaped
+  }
+  for (const note of notes) {
+    const path = join(cachePath('running'), note)
+    let guest: RunningGuest
+    try {
+      guest = JSON.parse(readFileSync(path, 'utf8'))
+    } catch {
+      rmSync(path, { force: true })
+      continue
+    }
+    if (isAlive(guest.owner)) continue
+    if ((await endProcesses(guest.runDirectory, guest.leader)) > 0) reaped.push(guest.runDirectory)
+    rmSync(path, { force: true })
+  }
+  return reaped
+}

@@ -1,0 +1,101 @@
+import { constants } from 'node:fs'
+import { access, stat } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { run } from './processes.js'
+
+/** Absolute path of a program on PATH, or undefined. */
+export async function which(name: string, path = process.env.PATH ?? ''): Promise<string | undefined> {
+  for (const dir of path.split(delimiter).filter(Boolean)) {
+    const candidate = join(dir, name)
+    try {
+      await access(candidate, constants.X_OK)
+      if ((await stat(candidate)).isFile()) return candidate
+    } catch {
+      // the next directory
+    }
+  }
+  return undefined
+}
+
+/** When a tool is needed: always, for a build, for a boot, or only to have more. */
+export type Need = 'source' | 'build' | 'boot' | 'optional'
+
+export interface Tool {
+  name: string
+  need: Need
+  why: string
+  /** what the distributions call the package */
+  apt: string
+  dnf: string
+  /** any of these programs will do */
+  programs?: readonly string[]
+  /** or a header that the compiler has to find */
+  header?: string
+}
+
+/** Everything that a run asks of the machine, virtme-ng and the kernel source apart. */
+export const TOOLS: readonly Tool[] = [
+  { name: 'git', need: 'source', why: 'fetch the source', apt: 'git', dnf: 'git', programs: ['git'] },
+  { name: 'tar', need: 'source', why: 'unpack the distribution source', apt: 'tar', dnf: 'tar', programs: ['tar'] },
+  { name: 'xz', need: 'source', why: 'unpack the distribution source', apt: 'xz-utils', dnf: 'xz', programs: ['xz'] },
+  { name: 'make', need: 'build', why: 'build', apt: 'make', dnf: 'make', programs: ['make'] },
+  { name: 'gcc', need: 'build', why: 'build', apt: 'gcc', dnf: 'gcc', programs: ['gcc'] },
+  { name: 'ld', need: 'build', why: 'link', apt: 'binutils', dnf: 'binutils', programs: ['ld'] },
+  { name: 'flex', need: 'build', why: 'Kconfig parser', apt: 'flex', dnf: 'flex', programs: ['flex'] },
+  { name: 'bison', need: 'build', why: 'Kconfig parser', apt: 'bison', dnf: 'bison', programs: ['bison'] },
+  { name: 'bc', need: 'build', why: 'time constants', apt: 'bc', dnf: 'bc', programs: ['bc'] },
+  { name: 'perl', need: 'build', why: 'kernel scripts', apt: 'perl', dnf: 'perl-interpreter', programs: ['perl'] },
+  { name: 'libelf', need: 'build', why: 'objtool', apt: 'libelf-dev', dnf: 'elfutils-libelf-devel', header: 'gelf.h' },
+  { name: 'openssl', need: 'build', why: 'module signing, certificates', apt: 'libssl-dev', dnf: 'openssl-devel', header: 'openssl/opensslv.h' },
+  { name: 'libc headers', need: 'build', why: 'host programs', apt: 'libc6-dev', dnf: 'glibc-devel', header: 'stdio.h' },
+  { name: 'depmod', need: 'build', why: 'install modules', apt: 'kmod', dnf: 'kmod', programs: ['depmod'] },
+  { name: 'ccache', need: 'optional', why: 'compile only what changed', apt: 'ccache', dnf: 'ccache', programs: ['ccache'] },
+  { name: 'qemu', need: 'boot', why: 'the virtual machine', apt: 'qemu-system-x86', dnf: 'qemu-system-x86-core', programs: ['qemu-system-x86_64', 'qemu-kvm'] },
+  { name: 'file', need: 'boot', why: 'virtme-run asks it for the version', apt: 'file', dnf: 'file', programs: ['file'] },
+  { name: 'unshare', need: 'boot', why: 'keep secrets out of the snapshot', apt: 'util-linux', dnf: 'util-linux', programs: ['unshare'] },
+  { name: 'python3', need: 'boot', why: 'virtme-ng', apt: 'python3', dnf: 'python3', programs: ['python3'] },
+  { name: 'busybox', need: 'optional', why: 'boots two times faster', apt: 'busybox-static', dnf: 'busybox', programs: ['busybox'] },
+]
+
+export interface ToolState {
+  tool: Tool
+  /** path, or the header's name; undefined if missing */
+  found?: string
+}
+
+async function hasHeader(header: string): Promise<boolean> {
+  if (!(await which('gcc'))) return false
+  const end = await run({
+    file: 'gcc',
+    args: ['-E', '-x', 'c', '-', '-o', '/dev/null'],
+    input: `#include <${header}>\n`,
+    deadline: 30,
+  })
+  return end.status === 0
+}
+
+export async function probeTool(tool: Tool): Promise<ToolState> {
+  for (const program of tool.programs ?? []) {
+    const found = await which(program)
+    if (found) return { tool, found }
+  }
+  if (tool.header && (await hasHeader(tool.header))) return { tool, found: tool.header }
+  return { tool }
+}
+
+/** The tools of these needs that are missing. */
+export async function missingTools(needs: readonly Need[]): Promise<Tool[]> {
+  const states = await Promise.all(TOOLS.filter(tool => needs.includes(tool.need)).map(probeTool))
+  return states.filter(state => state.found === undefined).map(state => state.tool)
+}
+
+/** The command that installs these packages on this machine, by its package manager. */
+export async function installCommand(tools: readonly Tool[]): Promise<string[] | undefined> {
+  const sudo = process.getuid?.() === 0 ? [] : ['sudo']
+  const names = (manager: 'apt' | 'dnf') => [...new Set(tools.map(tool => tool[manager]))]
+  if (await which('apt-get')) {
+    return [...sudo, 'apt-get', 'install', '-y', '--no-install-recommends', ...names('apt')]
+  }
+  if (await which('dnf')) return [...sudo, 'dnf', 'install', '-y', ...names('dnf')]
+  return undefined
+}

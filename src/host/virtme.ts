@@ -1,0 +1,115 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { asset } from '../assets.js'
+import { InfraError } from '../errors.js'
+import { cachePath } from './paths.js'
+import { describeEnd, lastLines, run } from './processes.js'
+import { which } from './tools.js'
+
+/** The oldest virtme-ng whose options we rely on. */
+export const OLDEST = [1, 42] as const
+
+/** The oldest Python that this virtme-ng runs on. */
+export const OLDEST_PYTHON = [3, 10] as const
+
+export interface Virtme {
+  /** path of virtme-run */
+  path: string
+  version: string
+}
+
+function atLeast(version: string, oldest: readonly number[]): boolean {
+  const parts = version.split(/[.+-]/).map(Number)
+  for (const [index, wanted] of oldest.entries()) {
+    const part = parts[index] ?? 0
+    if (part !== wanted) return part > wanted
+  }
+  return true
+}
+
+/** virtme-run itself has no --version; vng beside it has. */
+async function versionOf(path: string): Promise<string | undefined> {
+  const end = await run({ file: join(dirname(path), 'vng'), args: ['--version'], deadline: 60 })
+  return /(\d+\.\d[\w.+-]*)/.exec(end.stdout)?.[1]
+}
+
+/** Our own is what its pins say; asking it would cost half a second at every start. */
+function ownVersion(): string | undefined {
+  if (!existsSync(ownVirtme()) || !environmentIsCurrent()) return undefined
+  return /^virtme-ng==(\S+)/m.exec(readFileSync(asset('host/requirements.txt'), 'utf8'))?.[1]
+}
+
+const ownVirtme = () => cachePath('venv', 'bin', 'virtme-run')
+
+/**
+ * virtme-run: the pinned one in our own virtual environment, else a new enough one on PATH.
+ * Throws InfraError with the way to get it.
+ */
+export async function findVirtme(): Promise<Virtme> {
+  const own = ownVersion()
+  if (own) return { path: ownVirtme(), version: own }
+  const onPath = await which('virtme-run')
+  const version = onPath && (await versionOf(onPath))
+  if (onPath && version && atLeast(version, OLDEST)) return { path: onPath, version }
+  const old = version ? ` (${onPath} is ${version}, too old)` : ''
+  throw new InfraError(
+    `virtme-run of virtme-ng ${OLDEST.join('.')} or newer is missing${old}: run \`kc doctor --install\`.`,
+  )
+}
+
+/** A Python that can run virtme-ng. Throws InfraError that names what was found. */
+export async function findPython(): Promise<string> {
+  // the distribution's own first: a shim of a version manager may vanish under the environment
+  const candidates = ['/usr/bin/python3', await which('python3')]
+  let found = 'none'
+  for (const path of candidates) {
+    if (!path || !existsSync(path)) continue
+    const end = await run({ file: path, args: ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])'], deadline: 60 })
+    const version = end.stdout.trim()
+    if (end.status === 0 && atLeast(version, OLDEST_PYTHON)) return path
+    if (version) found = version
+  }
+  throw new InfraError(
+    `virtme-ng needs Python ${OLDEST_PYTHON.join('.')} or newer, and this machine has ${found}: install python3.`,
+  )
+}
+
+/** Installs the pinned virtme-ng, hashes checked, into a virtual environment of our own. */
+export async function installVirtme(onLine: (line: string) => void): Promise<Virtme> {
+  const venv = cachePath('venv')
+  const requirements = asset('host/requirements.txt')
+  const python = await findPython()
+  await rm(venv, { recursive: true, force: true })
+  await mkdir(dirname(venv), { recursive: true })
+  const steps = [
+    { file: python, args: ['-m', 'venv', venv], hint: 'install python3-venv' },
+    {
+      file: join(venv, 'bin', 'python'),
+      args: ['-m', 'pip', 'install', '--require-hashes', '--only-binary', ':all:', '--no-input', '-r', requirements],
+      hint: 'is the Python package index reachable?',
+    },
+  ]
+  for (const step of steps) {
+    const end = await run({ ...step, environment: 'network', deadline: 900, onLine })
+    if (end.status !== 0) {
+      await rm(venv, { recursive: true, force: true })
+      throw new InfraError(
+        `virtme-ng could not be installed: ${describeEnd(step.file, end)} (${step.hint}).`,
+        lastLines(end.stdout + end.stderr, 5),
+      )
+    }
+  }
+  await writeFile(join(venv, 'kernelcraft-requirements'), readFileSync(requirements))
+  return { path: ownVirtme(), version: ownVersion() ?? 'unknown' }
+}
+
+/** False if our environment was made from other pins than the ones we ship now. */
+export function environmentIsCurrent(): boolean {
+  try {
+    const made = readFileSync(cachePath('venv', 'kernelcraft-requirements'))
+    return made.equals(readFileSync(asset('host/requirements.txt')))
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,28 @@
+import type { Diagnostic } from './errors.js'
+import type { Stage } from './result.js'
+
+/** How far a build is: objects done, and of about how many where that is known. */
+export interface Progress {
+  done: number
+  total?: number
+  what: string
+}
+
+/**
+ * Whom the pipeline tells what it is doing. A terminal and a job log each have their own; rooms never print.
+ */
+export interface Log {
+  /** a stage begins; `title` says what is about to happen */
+  stage(stage: Stage, title: string): void
+  /** the stage has ended, with one line that says what came of it */
+  stageEnd(stage: Stage, summary: string): void
+  info(message: string): void
+  warning(message: string): void
+  /** a compiler's complaint */
+  diagnostic(diagnostic: Diagnostic): void
+  progress(progress: Progress): void
+  /** a line of a tool that we run, for those who want to see all */
+  detail(line: string): void
+  /** bytes that the guest wrote: never to be taken for anything of ours */
+  guest(stream: 'stdout' | 'stderr' | 'console', chunk: Buffer): void
+}

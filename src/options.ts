@@ -1,0 +1,172 @@
+/**
+ * The one table of what can be asked for: the action's inputs and kc's flags have the same names.
+ * action.yml, the tables of README.md, `kc --help` and the parser all follow from it; tests hold them equal.
+ */
+export interface Option {
+  /** the action's input and, with two dashes, kc's flag */
+  name: string
+  /** kc's flag where it is called otherwise, and its letter */
+  flag?: string
+  letter?: string
+  /** `value`: one; `list`: a flag that may be repeated, or lines of an input; `switch`: true or false */
+  kind: 'value' | 'list' | 'switch'
+  /** placeholder of the value in --help */
+  value?: string
+  /** as a person would type it */
+  default?: string
+  /** one line for --help */
+  help: string
+  /** what action.yml and the README say beyond it */
+  more?: string
+  /** where it is an option; both by default */
+  only?: 'action' | 'kc'
+  group: 'source' | 'config' | 'build' | 'guest' | 'run' | 'report'
+}
+
+export const OPTIONS: readonly Option[] = [
+  {
+    name: 'release', letter: 'r', kind: 'value', value: 'TREE', group: 'source',
+    help: 'tree by name (mainline, next, stable, distro) or git URL',
+    more: 'Default: the checkout at `path`. `distro` is the kernel source package of the running distribution.',
+  },
+  {
+    name: 'ref', flag: 'commit', letter: 'c', kind: 'value', value: 'REF', group: 'source',
+    help: 'tag, branch, SHA, HEAD~2 (default: HEAD)',
+    more: 'Default: the branch of the tree, or HEAD of the checkout.',
+  },
+  {
+    name: 'path', flag: 'directory', letter: 'C', kind: 'value', value: 'DIR', default: '.', group: 'source',
+    help: 'kernel checkout (default: here)',
+    more: 'Relative to the workspace. It is only read: the work happens in a work tree of our own.',
+  },
+  {
+    name: 'run', flag: 'exec', letter: 'e', kind: 'value', value: 'SCRIPT', group: 'run',
+    help: 'commands for the guest; also as `-- COMMAND ...`',
+    more: 'A script of any length, run by `bash -e` (or what its `#!` line names) as root in the guest.',
+  },
+  {
+    name: 'env', kind: 'list', value: 'NAME[=V]', group: 'run',
+    help: 'variable for the commands; repeatable',
+    more: 'One a line. `NAME` alone takes its value from the step. Nothing else of the environment reaches the guest.',
+  },
+  {
+    name: 'config-base', kind: 'value', value: 'BASE', default: 'minimal', group: 'config',
+    help: 'minimal, virtme, defconfig, current, or a file',
+    more: '`minimal` is ours: the least that boots here and runs a modern userspace. `virtme` is `virtme-configkernel`, `current` the .config of the checkout.',
+  },
+  {
+    name: 'config', letter: 'f', kind: 'list', value: 'FILE', group: 'config',
+    help: 'config fragment, the last one wins; repeatable',
+    more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kvm-host`.',
+  },
+  {
+    name: 'config-items', flag: 'configitem', kind: 'list', value: 'CONFIG_X=y', group: 'config',
+    help: 'single option; repeatable',
+    more: 'One a line, after all fragments. An option that does not survive Kconfig fails the run with the reason.',
+  },
+  {
+    name: 'debug-info', kind: 'value', value: 'KIND', default: 'full', group: 'config',
+    help: 'full or none',
+    more: '`full` is DWARF 5, which crash, drgn and addr2line read.',
+  },
+  {
+    name: 'localversion', kind: 'value', value: 'SUFFIX', default: '-rc', group: 'build',
+    help: 'suffix of `uname -r`',
+  },
+  {
+    name: 'ccache', kind: 'value', value: 'BOOL', default: 'true', group: 'build',
+    help: 'compile through ccache where it is installed',
+  },
+  {
+    name: 'ccache-max-size', kind: 'value', value: 'SIZE', default: '2G', group: 'build',
+    help: 'limit of the ccache directory',
+  },
+  {
+    name: 'skip-build', letter: 's', kind: 'switch', default: 'false', group: 'build',
+    help: 'test the kernel that was built last for this source',
+  },
+  {
+    name: 'skip-modules', letter: 'S', kind: 'switch', default: 'false', group: 'build',
+    help: 'build the image only',
+  },
+  {
+    name: 'cpus', kind: 'value', value: 'N', group: 'guest',
+    help: 'CPUs of the guest (default: all)',
+    more: 'Default: as many as the host has.',
+  },
+  {
+    name: 'memory', letter: 'm', kind: 'value', value: 'SIZE', default: '1G', group: 'guest',
+    help: 'memory of the guest',
+    more: '`512M`, `2G`; a number alone is MiB.',
+  },
+  {
+    name: 'network', letter: 'n', kind: 'value', value: 'KIND', default: 'none', group: 'guest',
+    help: 'none, user, bridge[=BR], loop',
+  },
+  {
+    name: 'disk', letter: 'D', kind: 'list', value: 'FILE', group: 'guest',
+    help: 'disk image, writable, as virtio-blk; repeatable',
+    more: 'One a line. The guest writes to the image itself.',
+  },
+  {
+    name: 'append', letter: 'a', kind: 'list', value: 'ARG', group: 'guest',
+    help: 'kernel argument; repeatable',
+    more: 'One or several a line.',
+  },
+  {
+    name: 'opts', letter: 'o', kind: 'value', value: 'OPTS', group: 'guest',
+    help: 'further options for virtme-run, quoted as in a shell',
+  },
+  {
+    name: 'root', kind: 'value', value: 'DIR', default: '/', group: 'guest',
+    help: 'root file system of the guest',
+    more: 'The guest sees a copy-on-write snapshot: nothing it writes reaches the directory.',
+  },
+  {
+    name: 'accel', kind: 'value', value: 'KIND', default: 'auto', group: 'guest',
+    help: 'auto, kvm, tcg',
+    more: '`auto` is KVM once it has proved itself on this machine, else emulation with a warning.',
+  },
+  {
+    name: 'boot-timeout', kind: 'value', value: 'TIME', default: '2m', group: 'run',
+    help: 'until the commands start (90, 90s, 5m, 1h, off)',
+  },
+  {
+    name: 'run-timeout', kind: 'value', value: 'TIME', default: '30m', group: 'run',
+    help: 'until they have ended; no limit for a shell',
+  },
+  {
+    name: 'idle-timeout', kind: 'value', value: 'TIME', default: 'off', group: 'run',
+    help: 'longest silence of commands and console',
+  },
+  {
+    name: 'run-directory', kind: 'value', value: 'DIR', group: 'report',
+    help: 'where results go (default: a new one in the cache)',
+    more: 'Default: a new directory, printed at the start and in the output `run-directory`. It must be empty or new.',
+  },
+  {
+    name: 'artifact-name', kind: 'value', only: 'action', group: 'report', default: 'kernelcraft',
+    help: 'name of the artifact with console log and result',
+    more: 'Job, matrix index and attempt are appended to keep it unique.',
+  },
+  {
+    name: 'retention-days', kind: 'value', only: 'action', group: 'report',
+    help: 'days until the artifact expires',
+    more: 'Default: as the repository has it.',
+  },
+]
+
+export type OptionName = (typeof OPTIONS)[number]['name']
+
+/** Values as they were typed, by option name; lists as arrays. What was not given is absent. */
+export type RawOptions = Readonly<Record<string, string | readonly string[] | undefined>>
+
+/** kc's long flag of an option, without the dashes. */
+export function flagOf(option: Option): string {
+  return option.flag ?? option.name
+}
+
+/** The options of one face. */
+export function optionsOf(face: 'action' | 'kc'): Option[] {
+  return OPTIONS.filter(option => option.only === undefined || option.only === face)
+}

@@ -1,0 +1,36 @@
+import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { InfraError, InputError, isDiskFull, messageOf } from '../errors.js'
+import { cachePath } from '../host/paths.js'
+
+/** Run directories that are kept in the cache; older ones go. */
+const KEPT = 20
+
+/** Makes the directory in which one run keeps all that it learns. Throws InputError or InfraError. */
+export async function makeRunDirectory(wanted?: string): Promise<string> {
+  try {
+    if (wanted !== undefined) {
+      await mkdir(wanted, { recursive: true })
+      return wanted
+    }
+    await mkdir(cachePath('runs'), { recursive: true })
+    await forgetOld()
+    const now = new Date().toISOString().slice(0, 19).replace('T', '-').replaceAll(':', '')
+    return await mkdtemp(cachePath('runs', `${now}-`))
+  } catch (error) {
+    if (isDiskFull(error)) throw new InfraError('The disk is full: the run directory could not be made.')
+    const where = wanted ?? cachePath('runs')
+    throw new InputError(`The run directory cannot be made under ${where} (${messageOf(error)}): name another with --run-directory, or set KERNELCRAFT_CACHE.`)
+  }
+}
+
+async function forgetOld(): Promise<void> {
+  const root = cachePath('runs')
+  const names = (await readdir(root)).sort().reverse()
+  for (const name of names.slice(KEPT)) {
+    const path = join(root, name)
+    // a run that is an hour old may still be under way: leave what was touched lately
+    const { mtimeMs } = await stat(path)
+    if (Date.now() - mtimeMs > 3600_000) await rm(path, { recursive: true, force: true })
+  }
+}

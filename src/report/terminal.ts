@@ -1,0 +1,95 @@
+import { styleText } from 'node:util'
+import type { Log, Progress } from '../log.js'
+import type { Result } from '../result.js'
+import { MARKS, seconds, tailOf } from './summary.js'
+import { join } from 'node:path'
+
+type Style = Parameters<typeof styleText>[0]
+
+export interface TerminalOptions {
+  /** all that tools and the kernel's console say */
+  verbose: boolean
+  env: NodeJS.ProcessEnv
+}
+
+/** How often a log that is not a terminal hears of a build's progress. */
+const QUIET_SECONDS = 15
+
+const hasColour = (env: NodeJS.ProcessEnv) => !env.NO_COLOR && env.TERM !== 'dumb' && Boolean(process.stderr.isTTY)
+
+/**
+ * kc's own words go to stderr, so that stdout has what the guest wrote there and nothing else.
+ * In a terminal a build's progress is one line that is written over.
+ */
+export function terminalLog(options: TerminalOptions): Log {
+  const colour = hasColour(options.env)
+  const paint = (style: Style, text: string) => (colour ? styleText(style, text, { validateStream: false }) : text)
+  const tty = Boolean(process.stderr.isTTY)
+  let shown = false
+  let stageStart = 0
+  let lastProgress = 0
+
+  const wipe = () => {
+    if (shown) process.stderr.write('\r\x1b[K')
+    shown = false
+  }
+  const say = (text: string) => {
+    wipe()
+    process.stderr.write(`${text}\n`)
+  }
+  const describe = ({ done, total, what }: Progress) =>
+    total ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}` : `${done} done, ${what}`
+
+  return {
+    stage(_stage, title) {
+      stageStart = lastProgress = performance.now()
+      say(`${paint('cyan', '==>')} ${paint('bold', title)}`)
+    },
+    stageEnd(_stage, summary) {
+      say(`    ${summary} ${paint('dim', `(${seconds((performance.now() - stageStart) / 1000)})`)}`)
+    },
+    info: message => say(`    ${message}`),
+    warning: message => say(`${paint('yellow', 'warning:')} ${message}`),
+    diagnostic: ({ file, line, message }) => say(`${paint('red', 'error:')} ${file}:${line}: ${message}`),
+    progress(progress) {
+      const now = performance.now()
+      if (tty) {
+        if (now - lastProgress < 80) return
+        lastProgress = now
+        const width = (process.stderr.columns ?? 80) - 1
+        process.stderr.write(`\r\x1b[K${`    ${describe(progress)}`.slice(0, width)}`)
+        shown = true
+      } else if (now - lastProgress > QUIET_SECONDS * 1000) {
+        lastProgress = now
+        say(`    ${describe(progress)}`)
+      }
+    },
+    detail: line => {
+      if (options.verbose) say(line)
+    },
+    guest(stream, chunk) {
+      if (stream === 'console' && !options.verbose) return
+      wipe()
+      ;(stream === 'stdout' ? process.stdout : process.stderr).write(chunk)
+    },
+  }
+}
+
+/** Printed when the run has ended: what went wrong, where all of it is, and as the last line the verdict. */
+export function terminalResult(result: Result, env: NodeJS.ProcessEnv): string {
+  const colour = hasColour(env)
+  const paint = (style: Style, text: string) => (colour ? styleText(style, text, { validateStream: false }) : text)
+  const lines: string[] = []
+  if (result.verdict !== 'passed') {
+    for (const detail of result.error?.details ?? []) lines.push(`    ${detail}`)
+    if (['panic', 'hang', 'boot-failed'].includes(result.verdict)) {
+      const words = tailOf(join(result.runDirectory, 'console.log'), 16 * 1024).split(/\r?\n/).filter(Boolean).slice(-20)
+      lines.push(paint('dim', '--- last lines of the console ---'), ...words, paint('dim', '---'))
+    }
+  }
+  lines.push(paint('dim', `results: ${result.runDirectory}`))
+  const good = result.verdict === 'passed'
+  const mark = good ? '' : `${MARKS[result.verdict]} `
+  lines.push(`${mark}${paint(good ? ['green', 'bold'] : ['red', 'bold'], result.verdict)}: ${result.title} (${seconds(result.seconds)})`)
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,265 @@
+import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs'
+import { availableParallelism, totalmem } from 'node:os'
+import { isAbsolute, join, resolve } from 'node:path'
+import stringArgv from 'string-argv'
+import { InputError } from './errors.js'
+import { OPTIONS, type RawOptions } from './options.js'
+
+export type ConfigBase =
+  | { kind: 'minimal' | 'virtme' | 'defconfig' | 'current' }
+  | { kind: 'file'; path: string }
+
+/** Seconds; Infinity is off. */
+export interface Deadlines {
+  boot: number
+  run: number
+  idle: number
+}
+
+/** What the guest is to do: a script, an argument vector, or a shell on the terminal. */
+export type Work =
+  | { kind: 'script'; text: string }
+  | { kind: 'argv'; argv: readonly string[] }
+  | { kind: 'shell' }
+
+/** Everything that one run was asked for, typed and validated once. Paths are absolute. */
+export interface Request {
+  release?: string
+  ref?: string
+  path: string
+  work: Work
+  env: Readonly<Record<string, string>>
+  configBase: ConfigBase
+  /** files, or names of bundled fragments */
+  fragments: readonly string[]
+  configItems: readonly string[]
+  debugInfo: 'full' | 'none'
+  localversion: string
+  arch: 'x86_64'
+  ccache: boolean
+  ccacheMaxSize: string
+  skipBuild: boolean
+  skipModules: boolean
+  cpus: number
+  memoryMiB: number
+  network: string
+  disks: readonly string[]
+  append: readonly string[]
+  opts: readonly string[]
+  root: string
+  accel: 'auto' | 'kvm' | 'tcg'
+  deadlines: Deadlines
+  runDirectory?: string
+}
+
+/** Where the request comes from: relative paths start at `cwd`, `NAME` variables come from `env`. */
+export interface Surroundings {
+  cwd: string
+  env: NodeJS.ProcessEnv
+  /** words after `--`; only kc has them */
+  argv?: readonly string[]
+  /** true where a shell on the terminal makes sense when no commands are given */
+  terminal?: boolean
+}
+
+const quote = (text: string) => JSON.stringify(text)
+
+function parseChoice<T extends string>(name: string, value: string, choices: readonly T[]): T {
+  if ((choices as readonly string[]).includes(value)) return value as T
+  throw new InputError(`${name} is ${quote(value)}: it takes ${choices.join(', ')}.`)
+}
+
+function parseBoolean(name: string, value: string): boolean {
+  const known: Record<string, boolean> = { true: true, yes: true, on: true, '1': true, false: false, no: false, off: false, '0': false }
+  const parsed = known[value.toLowerCase()]
+  if (parsed === undefined) throw new InputError(`${name} is ${quote(value)}: it takes true or false.`)
+  return parsed
+}
+
+/** MiB of `512M`, `2G`, `1024`. */
+export function parseMemory(name: string, value: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$/i.exec(value.trim())
+  const factor = { k: 1 / 1024, '': 1, m: 1, g: 1024, t: 1024 * 1024 }[match?.[2]?.toLowerCase() ?? '']
+  const size = match && factor ? Math.floor(Number(match[1]) * factor) : Number.NaN
+  if (Number.isNaN(size)) throw new InputError(`${name} is ${quote(value)}: write a size such as 512M or 2G.`)
+  if (size < 64) throw new InputError(`${name} is ${quote(value)}: a guest needs at least 64M.`)
+  const host = Math.floor(totalmem() / (1 << 20))
+  if (size > host) throw new InputError(`${name} is ${quote(value)}: this machine has ${host}M in all.`)
+  return size
+}
+
+/** Seconds of `90`, `90s`, `5m`, `1h`; Infinity of `off`. */
+export function parseDuration(name: string, value: string): number {
+  if (value.trim().toLowerCase() === 'off') return Number.POSITIVE_INFINITY
+  const match = /^(\d+(?:\.\d+)?)\s*(s|sec|m|min|h)?$/i.exec(value.trim())
+  const unit = match?.[2]?.toLowerCase() ?? 's'
+  const seconds = match ? Number(match[1]) * (unit[0] === 'h' ? 3600 : unit[0] === 'm' ? 60 : 1) : Number.NaN
+  if (!(seconds > 0)) {
+    throw new InputError(`${name} is ${quote(value)}: write a time above zero such as 90s, 5m or 1h, or off for none.`)
+  }
+  // beyond a week timers overflow and nobody waits
+  if (seconds > 7 * 86400) throw new InputError(`${name} is ${quote(value)}: at most a week; off is no limit.`)
+  return seconds
+}
+
+function parseCount(name: string, value: string, most: number): number {
+  const count = /^\d+$/.test(value.trim()) ? Number(value) : 0
+  if (count < 1 || count > most) throw new InputError(`${name} is ${quote(value)}: it takes a number from 1 to ${most}.`)
+  return count
+}
+
+/** A ref as gitrevisions(7) writes commits, without the forms that name something else (ranges, paths, options). */
+export function parseRef(value: string): string {
+  const ref = value.trim()
+  if (ref.startsWith('-')) throw new InputError(`ref is ${quote(value)}: a ref cannot begin with a dash.`)
+  const control = [...ref].some(char => char <= ' ' || char === '\x7f')
+  if (control || /[:?*[\\]|\.\.|^[+^]/.test(ref)) {
+    throw new InputError(`ref is ${quote(value)}: write one commit, such as v6.12, a branch, a SHA or HEAD~2.`)
+  }
+  return ref
+}
+
+function parseRelease(value: string, cwd: string): string {
+  if (value.startsWith('-')) throw new InputError(`release is ${quote(value)}: a tree cannot begin with a dash.`)
+  if ([...value].some(char => char < ' ')) throw new InputError(`release is ${quote(value)}: a tree is one word.`)
+  if (/^[\w+.-]+::/.test(value)) {
+    throw new InputError(`release is ${quote(value)}: git's remote helpers are not used here; write an https, ssh, git or file URL.`)
+  }
+  return /^\.{0,2}\//.test(value) ? resolve(cwd, value) : value
+}
+
+function existing(name: string, value: string, cwd: string, kind: 'file' | 'directory'): string {
+  const path = resolve(cwd, value)
+  let found: boolean
+  try {
+    const info = statSync(path)
+    found = kind === 'directory' ? info.isDirectory() : !info.isDirectory()
+    if (found) accessSync(path, constants.R_OK)
+  } catch (error) {
+    const denied = (error as NodeJS.ErrnoException).code === 'EACCES'
+    throw new InputError(`${name}: ${quote(value)} ${denied ? 'may not be read' : 'does not exist'}.`)
+  }
+  if (!found) throw new InputError(`${name}: ${quote(value)} is ${kind === 'file' ? 'a directory, not a file' : 'not a directory'}.`)
+  return path
+}
+
+function parseEnv(lines: readonly string[], env: NodeJS.ProcessEnv): Record<string, string> {
+  return Object.fromEntries(
+    lines.map(line => {
+      const [, name, assigned] = /^([A-Za-z_]\w*)(?:=([\s\S]*))?$/.exec(line) ?? []
+      if (!name) throw new InputError(`env: ${quote(line)} is neither NAME nor NAME=value.`)
+      const value = assigned ?? env[name]
+      if (value === undefined) throw new InputError(`env: ${name} is not set here; write ${name}=value.`)
+      return [name, value]
+    }),
+  )
+}
+
+function parseConfigBase(value: string, cwd: string): ConfigBase {
+  for (const kind of ['minimal', 'virtme', 'defconfig', 'current'] as const) if (value === kind) return { kind }
+  return { kind: 'file', path: existing('config-base', value, cwd, 'file') }
+}
+
+function parseFragment(value: string, cwd: string, bundled: (name: string) => boolean): string {
+  if (bundled(value)) return value
+  return existing('config', value, cwd, 'file')
+}
+
+function parseNetwork(value: string): string {
+  if (/^(none|user|loop|bridge(=[\w.-]+)?)$/.test(value)) return value
+  throw new InputError(`network is ${quote(value)}: it takes none, user, bridge, bridge=NAME or loop.`)
+}
+
+function parseWork(script: string | undefined, around: Surroundings): Work {
+  const argv = around.argv ?? []
+  if (script !== undefined && argv.length > 0) {
+    throw new InputError('The commands were given twice: use either --exec or `-- COMMAND`.')
+  }
+  if (argv.length > 0) return { kind: 'argv', argv }
+  if (script?.trim()) return { kind: 'script', text: script }
+  if (script === undefined && around.terminal) return { kind: 'shell' }
+  throw new InputError('run is empty: name the commands that the guest is to run, for example `run: uname -r`.')
+}
+
+function parseLocalversion(value: string): string {
+  if (/^[\w.+~-]{0,40}$/.test(value)) return value
+  throw new InputError(`localversion is ${quote(value)}: at most 40 letters, digits, and . _ + ~ - are allowed in a release.`)
+}
+
+function parseRunDirectory(value: string, cwd: string): string {
+  const path = resolve(cwd, value)
+  if (existsSync(path) && (!statSync(path).isDirectory() || readdirSync(path).length > 0)) {
+    throw new InputError(`run-directory: ${quote(value)} is there already and not empty.`)
+  }
+  return path
+}
+
+/**
+ * Everything typed, checked and made absolute. Throws InputError with one sentence about the first thing that is wrong.
+ * `bundled` tells whether a fragment's name is one of ours.
+ */
+export function parseRequest(raw: RawOptions, around: Surroundings, bundled: (name: string) => boolean): Request {
+  const { cwd, env } = around
+  const given = (name: string): string | undefined => {
+    const value = raw[name]
+    return typeof value === 'string' && value !== '' ? value : undefined
+  }
+  const value = (name: string): string => {
+    const fallback = OPTIONS.find(option => option.name === name)?.default
+    const found = given(name) ?? fallback
+    if (found === undefined) throw new Error(`option ${name} has no default`)
+    return found
+  }
+  const list = (name: string): readonly string[] => {
+    const found = raw[name]
+    return typeof found === 'string' ? [found] : (found ?? [])
+  }
+  const optional = <T>(name: string, parse: (text: string) => T): T | undefined => {
+    const text = given(name)
+    return text === undefined ? undefined : parse(text)
+  }
+
+  const path = existing('path', value('path'), cwd, 'directory')
+  const root = existing('root', value('root'), cwd, 'directory')
+  if (!existsSync(join(root, 'bin', 'sh'))) throw new InputError(`root: ${quote(value('root'))} has no /bin/sh.`)
+  const ccacheMaxSize = value('ccache-max-size')
+  if (!/^\d+(\.\d+)?\s*([KMGT]i?B?)?$/i.test(ccacheMaxSize)) {
+    throw new InputError(`ccache-max-size is ${quote(ccacheMaxSize)}: write a size such as 500M or 2G.`)
+  }
+  const disks = list('disk').map(disk => existing('disk', disk, cwd, 'file'))
+  const comma = disks.find(disk => disk.includes(','))
+  if (comma) throw new InputError(`disk: ${quote(comma)} has a comma, which QEMU reads as the next option; rename it.`)
+
+  return {
+    release: optional('release', text => parseRelease(text, cwd)),
+    ref: optional('ref', parseRef),
+    path,
+    work: parseWork(typeof raw.run === 'string' ? raw.run : undefined, around),
+    env: parseEnv(list('env'), env),
+    configBase: parseConfigBase(value('config-base'), cwd),
+    fragments: list('config').map(fragment => parseFragment(fragment, cwd, bundled)),
+    configItems: list('config-items'),
+    debugInfo: parseChoice('debug-info', value('debug-info'), ['full', 'none']),
+    // given and empty means no suffix at all
+    localversion: parseLocalversion(typeof raw.localversion === 'string' ? raw.localversion : value('localversion')),
+    arch: 'x86_64',
+    ccache: parseBoolean('ccache', value('ccache')),
+    ccacheMaxSize,
+    skipBuild: parseBoolean('skip-build', value('skip-build')),
+    skipModules: parseBoolean('skip-modules', value('skip-modules')),
+    cpus: optional('cpus', text => parseCount('cpus', text, 255)) ?? availableParallelism(),
+    memoryMiB: parseMemory('memory', value('memory')),
+    network: parseNetwork(value('network')),
+    disks,
+    append: list('append').flatMap(line => line.trim().split(/\s+/)).filter(Boolean),
+    opts: optional('opts', text => stringArgv(text)) ?? [],
+    root: isAbsolute(root) ? root : resolve(root),
+    accel: parseChoice('accel', value('accel'), ['auto', 'kvm', 'tcg']),
+    deadlines: {
+      boot: parseDuration('boot-timeout', value('boot-timeout')),
+      run: parseDuration('run-timeout', value('run-timeout')),
+      idle: parseDuration('idle-timeout', value('idle-timeout')),
+    },
+    runDirectory: optional('run-directory', text => parseRunDirectory(text, cwd)),
+  }
+}

@@ -1,0 +1,122 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { SourceError } from '../errors.js'
+import { cachePath } from '../host/paths.js'
+import { describeEnd, lastLines, run } from '../host/processes.js'
+import type { Log } from '../log.js'
+import { git, resolveCommit } from './git.js'
+
+/** A kernel source archive that the distribution's package put on this machine. */
+interface Archive {
+  path: string
+  /** series, e.g. 6.12 */
+  series: string
+}
+
+const ARCHIVE = /^linux-source-(\d+\.\d+)(?:\.\d+)?\.tar\.(?:xz|bz2|zst|gz)$/
+
+const compareSeries = (a: string, b: string) =>
+  a.localeCompare(b, 'en', { numeric: true })
+
+/** Archives under /usr/src, the newest series first: Debian puts them there, Ubuntu one directory below. */
+async function findArchives(root = '/usr/src'): Promise<Archive[]> {
+  const found: Archive[] = []
+  const look = async (dir: string, deeper: boolean) => {
+    for (const entry of await readdir(dir, { withFileTypes: true }).catch(() => [])) {
+      const series = ARCHIVE.exec(entry.name)?.[1]
+      if (entry.isFile() && series) found.push({ path: join(dir, entry.name), series })
+      else if (deeper && entry.isDirectory() && entry.name.startsWith('linux-source-')) {
+        await look(join(dir, entry.name), false)
+      }
+    }
+  }
+  await look(root, true)
+  return found.sort((a, b) => compareSeries(b.series, a.series))
+}
+
+/** Name and version of the package that owns a file, as dpkg knows it. */
+async function packageOf(path: string): Promise<{ name: string; version: string } | undefined> {
+  const owner = await run({ file: 'dpkg-query', args: ['-S', path], deadline: 60 })
+  const name = owner.status === 0 ? owner.stdout.split(':')[0] : undefined
+  if (!name) return undefined
+  const version = await run({ file: 'dpkg-query', args: ['-W', '-f=${Version}', name], deadline: 60 })
+  return version.status === 0 ? { name, version: version.stdout } : undefined
+}
+
+/** The tag of a package version in the mapping of DEP-14, which escapes what git refuses in a ref. */
+export function packageTag(version: string): string {
+  return `debian/${version.replaceAll(':', '%').replaceAll('~', '_').replace(/\.(?=\.|$|lock$)/g, '.#')}`
+}
+
+/**
+ * The distribution's kernel source as a git repository: a branch for each series (`6.12`), a tag for each
+ * package version. An archive is unpacked once; the commit is the same on every machine that has the package.
+ * Returns the repository and the branch of the newest series.
+ */
+export async function distroRepository(
+  wanted: string | undefined,
+  log: Log,
+  cancel?: AbortSignal,
+): Promise<{ gitDir: string; branch: string }> {
+  const archives = await findArchives()
+  const archive = archives.find(({ series }) => series === wanted) ?? archives[0]
+  if (!archive) {
+    throw new SourceError(
+      'The distribution kernel source is not on this machine: install the package linux-source (or run `kc doctor --install`).',
+    )
+  }
+  const gitDir = cachePath('trees', 'distro.git')
+  if (!existsSync(join(gitDir, 'HEAD'))) await git(['init', '--quiet', '--bare', gitDir])
+  const owner = await packageOf(archive.path)
+  const tag = owner ? packageTag(owner.version) : `archive/${createHash('sha256').update(archive.path).digest('hex').slice(0, 12)}`
+  if (!(await resolveCommit(gitDir, `refs/tags/${tag}`))) {
+    await importArchive(archive, { gitDir, tag, owner }, log, cancel)
+  }
+  return { gitDir, branch: archive.series }
+}
+
+async function importArchive(
+  archive: Archive,
+  into: { gitDir: string; tag: string; owner?: { name: string; version: string } },
+  log: Log,
+  cancel?: AbortSignal,
+): Promise<void> {
+  await mkdir(cachePath('work'), { recursive: true })
+  const scratch = await mkdtemp(cachePath('work', 'unpack-'))
+  try {
+    log.info(`unpacking ${archive.path} (once for this version)`)
+    const end = await run({
+      file: 'tar',
+      args: ['--extract', '--file', archive.path, '--directory', scratch, '--strip-components=1', '--no-same-owner'],
+      cancel,
+    })
+    if (end.status !== 0) throw new SourceError(`${describeEnd('tar', end)}.`, lastLines(end.stderr, 3))
+    log.info('adding it to a git repository')
+    const call = {
+      gitDir: into.gitDir,
+      workTree: scratch,
+      cancel,
+      env: { GIT_INDEX_FILE: join(scratch, '..', `${basename(scratch)}.index`) },
+    }
+    // the package's own .gitignore ignores most of what is in it
+    await git(['add', '--all', '--force', '.'], call)
+    const tree = await git(['write-tree'], call)
+    const subject = into.owner ? `${into.owner.name} ${into.owner.version}` : basename(archive.path)
+    const date = `${Math.floor((await stat(archive.path)).mtimeMs / 1000)} +0000`
+    const person = { NAME: 'KernelCraft', EMAIL: 'kernelcraft@localhost', DATE: date }
+    const identity = Object.fromEntries(
+      Object.entries(person).flatMap(([key, value]) => [
+        [`GIT_AUTHOR_${key}`, value],
+        [`GIT_COMMITTER_${key}`, value],
+      ]),
+    )
+    const commit = await git(['commit-tree', '-m', subject, tree], { ...call, env: { ...call.env, ...identity } })
+    await git(['update-ref', `refs/heads/${archive.series}`, commit], call)
+    await git(['update-ref', `refs/tags/${into.tag}`, commit], call)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+    await rm(`${scratch}.index`, { force: true })
+  }
+}

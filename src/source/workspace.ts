@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { InfraError } from '../errors.js'
+import { cachePath } from '../host/paths.js'
+import { isAlive, type ProcessId, processId } from '../host/proc.js'
+import { git } from './git.js'
+import type { Source } from './source.js'
+
+/** A work tree and build directory of our own, held by one run at a time. */
+export interface Workspace {
+  directory: string
+  /** the source at the commit under test */
+  source: string
+  release(): Promise<void>
+}
+
+/** How many runs of one repository may build at the same time. */
+const SLOTS = 16
+
+async function takeLock(path: string): Promise<boolean> {
+  for (let attempt = 0; attempt < 2; attempt++) {
+    // linked into place whole: a lock that exists always says whose it is
+    const draft = `${path}.${process.pid}`
+    await writeFile(draft, JSON.stringify(processId(process.pid)))
+    try {
+      await link(draft, path)
+      return true
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    } finally {
+      await rm(draft, { force: true })
+    }
+    const owner = await readFile(path, 'utf8')
+      .then(text => JSON.parse(text) as ProcessId)
+      .catch(() => undefined)
+    if (owner && isAlive(owner)) return false
+    await rm(path, { force: true })
+  }
+  return false
+}
+
+/**
+ * The first free workspace of the source's repository. Its files stay between runs, so that the next commit
+ * touches only what changed and make compiles only that.
+ */
+export async function takeWorkspace(source: Source): Promise<Workspace> {
+  const key = createHash('sha256').update(source.gitDir).digest('hex').slice(0, 12)
+  for (let slot = 0; slot < SLOTS; slot++) {
+    const directory = cachePath('work', slot === 0 ? key : `${key}.${slot}`)
+    await mkdir(directory, { recursive: true })
+    const lock = join(directory, 'lock')
+    if (!(await takeLock(lock))) continue
+    return {
+      directory,
+      source: join(directory, 'src'),
+      release: () => rm(lock, { force: true }),
+    }
+  }
+  throw new InfraError(`${SLOTS} runs of this repository are under way already: wait for one of them to end.`)
+}
+
+/**
+ * Puts the commit's files into the workspace. Nothing is written to the repository they come from: the index is
+ * ours. Files that did not change keep their time stamps.
+ */
+export async function checkOut(source: Source, workspace: Workspace, cancel?: AbortSignal): Promise<void> {
+  const index = join(workspace.directory, 'index')
+  await mkdir(workspace.source, { recursive: true })
+  // we hold the workspace, so a lock on its index is what a killed git left behind
+  await rm(`${index}.lock`, { force: true })
+  const fresh = !existsSync(index)
+  const call = {
+    gitDir: source.gitDir,
+    workTree: workspace.source,
+    cancel,
+    env: { GIT_INDEX_FILE: index },
+    deadline: 3600,
+  }
+  try {
+    await git(['read-tree', '--reset', '-u', source.sha], call)
+    // whatever differs from the commit all the same (an aborted checkout, an edit) is put right
+    if (!fresh) await git(['checkout-index', '--all', '--force', '--quiet'], call)
+  } catch (error) {
+    if (!cancel?.aborted) await rm(index, { force: true })
+    throw error
+  }
+}
