@@ -10,10 +10,25 @@ const ENTRIES = { action: 'src/action.ts', kc: 'src/cli.ts' }
 
 rmSync(dist, { recursive: true, force: true })
 for (const [name, entry] of Object.entries(ENTRIES)) {
-  execFileSync('npx', ['ncc', 'build', entry, '--out', join(dist, name), '--license', 'licenses.txt', '--minify', '--no-cache', '--quiet'], {
-    cwd: root,
-    stdio: 'inherit',
-  })
+  execFileSync(
+    'npx',
+    [
+      'ncc',
+      'build',
+      entry,
+      '--out',
+      join(dist, name),
+      '--license',
+      'licenses.txt',
+      '--minify',
+      '--no-cache',
+      '--quiet',
+    ],
+    {
+      cwd: root,
+      stdio: 'inherit',
+    },
+  )
 }
 const kc = join(dist, 'kc', 'index.js')
 const text = readFileSync(kc, 'utf8')

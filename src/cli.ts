@@ -3,8 +3,8 @@ import { realpathSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { isBundled } from './config/fragments.js'
 import { InputError, messageOf, StageError } from './errors.js'
-import { examine, install, renderFindings } from './host/doctor.js'
 import { helpText } from './help.js'
+import { examine, install, renderFindings } from './host/doctor.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
 import { runPipeline } from './pipeline.js'
 import { repeatCommand } from './report/repeat.js'
@@ -18,7 +18,8 @@ const camel = (flag: string) => flag.replace(/-(\w)/g, (_, letter: string) => le
 
 function declare(program: Command, option: Option): void {
   const flags = `${option.letter ? `-${option.letter}, ` : ''}--${flagOf(option)}${option.kind === 'switch' ? '' : ` <${option.value}>`}`
-  if (option.kind === 'list') program.option(flags, option.help, (value: string, before: string[] = []) => [...before, value])
+  if (option.kind === 'list')
+    program.option(flags, option.help, (value: string, before: string[] = []) => [...before, value])
   else program.option(flags, option.help)
 }
 
@@ -26,7 +27,9 @@ function toRaw(parsed: Record<string, unknown>): RawOptions {
   return Object.fromEntries(
     optionsOf('kc').flatMap(option => {
       const value = parsed[camel(flagOf(option))]
-      return value === undefined ? [] : [[option.name, value === true ? 'true' : (value as string | string[])]]
+      return value === undefined
+        ? []
+        : [[option.name, value === true ? 'true' : (value as string | string[])]]
     }),
   )
 }
@@ -71,7 +74,10 @@ async function doctor(doInstall: boolean): Promise<number> {
   process.stdout.write(renderFindings(findings))
   const missing = findings.filter(finding => finding.state === 'missing')
   if (missing.length === 0) process.stdout.write('This machine is ready.\n')
-  else process.stdout.write(`Missing: ${missing.map(finding => finding.name).join(', ')}. \`kc doctor --install\` gets what can be had.\n`)
+  else
+    process.stdout.write(
+      `Missing: ${missing.map(finding => finding.name).join(', ')}. \`kc doctor --install\` gets what can be had.\n`,
+    )
   return missing.length === 0 ? 0 : EXIT_STATUS['infra-error']
 }
 
@@ -84,12 +90,17 @@ async function smoke(): Promise<number> {
 
 function makeProgram(argv: readonly string[], finish: (status: number) => void): Command {
   const program = new Command('kc')
-  program.exitOverride().configureOutput({ outputError: () => {} }).enablePositionalOptions()
+  program
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+    .enablePositionalOptions()
   program.version(VERSION, '-V, --version').helpCommand(false).allowExcessArguments(false)
   program.helpInformation = () => helpText()
   for (const option of optionsOf('kc')) declare(program, option)
   program.option('-v, --verbose', 'show what tools and the console say')
-  program.action(async (options: Record<string, unknown>) => finish(await runOnce(toRaw(options), argv, options.verbose === true)))
+  program.action(async (options: Record<string, unknown>) =>
+    finish(await runOnce(toRaw(options), argv, options.verbose === true)),
+  )
   program
     .command('doctor')
     .option('--install', 'install what is missing')

@@ -20,7 +20,8 @@ Exit status: 0 passed, 1 test-failed, 2 invalid input, 3 splat, 4 panic, 5 hang,
 function line(option: Option): string {
   const letter = option.letter ? `-${option.letter}, ` : '    '
   const flag = `--${flagOf(option)}${option.kind === 'switch' ? '' : ` ${option.value}`}`
-  const fallback = option.default && option.kind !== 'switch' && option.default !== '.' ? ` [${option.default}]` : ''
+  const fallback =
+    option.default && option.kind !== 'switch' && option.default !== '.' ? ` [${option.default}]` : ''
   return `  ${`${letter}${flag}`.padEnd(31)}  ${option.help}${fallback}\n`
 }
 

@@ -47,10 +47,21 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     warnings: [],
     files: {},
   }
-  const told: Log = { ...log, warning: message => (result.warnings.push(message), log.warning(message)) }
+  const told: Log = {
+    ...log,
+    warning(message) {
+      result.warnings.push(message)
+      log.warning(message)
+    },
+  }
   let workspace: Workspace | undefined
 
-  const stage = async <T>(name: Stage, title: string, work: () => Promise<T>, sum: (made: T) => string): Promise<T> => {
+  const stage = async <T>(
+    name: Stage,
+    title: string,
+    work: () => Promise<T>,
+    sum: (made: T) => string,
+  ): Promise<T> => {
     if (cancel?.aborted) throw new Cancelled(String(cancel.reason))
     log.stage(name, title)
     const start = performance.now()
@@ -66,9 +77,19 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
   }
 
   try {
-    await stage('preflight', 'Check this machine', () => preflight(request, told), () => 'everything is here')
+    await stage(
+      'preflight',
+      'Check this machine',
+      () => preflight(request, told),
+      () => 'everything is here',
+    )
 
-    const source = await stage('source', describeWanted(request), () => locateSource(request, told, cancel), describeSource)
+    const source = await stage(
+      'source',
+      describeWanted(request),
+      () => locateSource(request, told, cancel),
+      describeSource,
+    )
     const { tree, ref, sha, treeId, subject } = source
     result.source = { tree, ref, sha, treeId, subject }
     result.repeat = around.repeat(sha)
@@ -104,7 +125,8 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
 
 /** What has to be on the machine before work starts; also ends what an earlier run left behind. */
 async function preflight(request: Request, log: Log): Promise<void> {
-  for (const left of await reapGuests()) log.warning(`Ended a guest that an earlier run had left behind (${left}).`)
+  for (const left of await reapGuests())
+    log.warning(`Ended a guest that an earlier run had left behind (${left}).`)
   await requireTools(request.skipBuild ? ['source', 'boot'] : ['source', 'build', 'boot'], 'This run')
   await findVirtme()
 }
@@ -121,9 +143,18 @@ interface Making {
 
 const outDirectory = (request: Request) => `.out-${request.arch}`
 
-async function makeKernel({ request, source, workspace, result, log, cancel, stage }: Making): Promise<Kernel> {
+async function makeKernel({
+  request,
+  source,
+  workspace,
+  result,
+  log,
+  cancel,
+  stage,
+}: Making): Promise<Kernel> {
   const toolchain = await findToolchain(request, workspace.directory)
-  if (request.ccache && !toolchain.statsLog) log.warning('ccache is not installed: every build compiles everything.')
+  if (request.ccache && !toolchain.statsLog)
+    log.warning('ccache is not installed: every build compiles everything.')
   const out = outDirectory(request)
   const kbuild = { source: workspace.source, out, makeArgs: [`O=${out}`, ...toolchain.makeArgs] }
   const config = await stage(
@@ -140,7 +171,13 @@ async function makeKernel({ request, source, workspace, result, log, cancel, sta
   return await stage(
     'build',
     `Build ${source.version}`,
-    () => build(request, { source, config, kbuild, toolchain, buildLog: join(result.runDirectory, 'build.log') }, log, cancel),
+    () =>
+      build(
+        request,
+        { source, config, kbuild, toolchain, buildLog: join(result.runDirectory, 'build.log') },
+        log,
+        cancel,
+      ),
     kernel =>
       kernel.reused
         ? `${kernel.release}, nothing to do`
@@ -148,12 +185,19 @@ async function makeKernel({ request, source, workspace, result, log, cancel, sta
   )
 }
 
-async function takePrevious(request: Request, source: Source, workspace: Workspace, result: Result): Promise<Kernel> {
+async function takePrevious(
+  request: Request,
+  source: Source,
+  workspace: Workspace,
+  result: Result,
+): Promise<Kernel> {
   const out = outDirectory(request)
   const previous = await previousKernel({ source: workspace.source, out, makeArgs: [] })
   if (previous.sha !== source.sha && result.source) {
     result.source = { ...result.source, sha: previous.sha, subject: previous.subject }
-    result.warnings.push(`The kernel under test was built from ${previous.sha.slice(0, 12)}, not from ${source.sha.slice(0, 12)}.`)
+    result.warnings.push(
+      `The kernel under test was built from ${previous.sha.slice(0, 12)}, not from ${source.sha.slice(0, 12)}.`,
+    )
   }
   await copyFile(join(workspace.source, out, '.config'), join(result.runDirectory, 'config'))
   return previous.kernel
@@ -162,12 +206,18 @@ async function takePrevious(request: Request, source: Source, workspace: Workspa
 /** The verdict of an error, by the stage that it comes from. */
 function blame(result: Result, error: unknown): void {
   if (error instanceof InputError) throw error
-  const typed = error instanceof StageError ? error : isDiskFull(error) ? new InfraError('The disk is full: make room and run again.') : undefined
+  const typed =
+    error instanceof StageError
+      ? error
+      : isDiskFull(error)
+        ? new InfraError('The disk is full: make room and run again.')
+        : undefined
   result.verdict = typed?.verdict ?? 'infra-error'
   result.title = typed?.message ?? `KernelCraft itself failed: ${messageOf(error)}`
   result.error = {
     message: result.title,
-    details: typed?.details ?? (error instanceof Error && error.stack ? error.stack.split('\n').slice(1, 6) : []),
+    details:
+      typed?.details ?? (error instanceof Error && error.stack ? error.stack.split('\n').slice(1, 6) : []),
     diagnostics: typed instanceof BuildError ? typed.diagnostics : [],
   }
 }

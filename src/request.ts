@@ -70,7 +70,16 @@ function parseChoice<T extends string>(name: string, value: string, choices: rea
 }
 
 function parseBoolean(name: string, value: string): boolean {
-  const known: Record<string, boolean> = { true: true, yes: true, on: true, '1': true, false: false, no: false, off: false, '0': false }
+  const known: Record<string, boolean> = {
+    true: true,
+    yes: true,
+    on: true,
+    '1': true,
+    false: false,
+    no: false,
+    off: false,
+    '0': false,
+  }
   const parsed = known[value.toLowerCase()]
   if (parsed === undefined) throw new InputError(`${name} is ${quote(value)}: it takes true or false.`)
   return parsed
@@ -95,16 +104,20 @@ export function parseDuration(name: string, value: string): number {
   const unit = match?.[2]?.toLowerCase() ?? 's'
   const seconds = match ? Number(match[1]) * (unit[0] === 'h' ? 3600 : unit[0] === 'm' ? 60 : 1) : Number.NaN
   if (!(seconds > 0)) {
-    throw new InputError(`${name} is ${quote(value)}: write a time above zero such as 90s, 5m or 1h, or off for none.`)
+    throw new InputError(
+      `${name} is ${quote(value)}: write a time above zero such as 90s, 5m or 1h, or off for none.`,
+    )
   }
   // beyond a week timers overflow and nobody waits
-  if (seconds > 7 * 86400) throw new InputError(`${name} is ${quote(value)}: at most a week; off is no limit.`)
+  if (seconds > 7 * 86400)
+    throw new InputError(`${name} is ${quote(value)}: at most a week; off is no limit.`)
   return seconds
 }
 
 function parseCount(name: string, value: string, most: number): number {
   const count = /^\d+$/.test(value.trim()) ? Number(value) : 0
-  if (count < 1 || count > most) throw new InputError(`${name} is ${quote(value)}: it takes a number from 1 to ${most}.`)
+  if (count < 1 || count > most)
+    throw new InputError(`${name} is ${quote(value)}: it takes a number from 1 to ${most}.`)
   return count
 }
 
@@ -114,16 +127,22 @@ export function parseRef(value: string): string {
   if (ref.startsWith('-')) throw new InputError(`ref is ${quote(value)}: a ref cannot begin with a dash.`)
   const control = [...ref].some(char => char <= ' ' || char === '\x7f')
   if (control || /[:?*[\\]|\.\.|^[+^]/.test(ref)) {
-    throw new InputError(`ref is ${quote(value)}: write one commit, such as v6.12, a branch, a SHA or HEAD~2.`)
+    throw new InputError(
+      `ref is ${quote(value)}: write one commit, such as v6.12, a branch, a SHA or HEAD~2.`,
+    )
   }
   return ref
 }
 
 function parseRelease(value: string, cwd: string): string {
-  if (value.startsWith('-')) throw new InputError(`release is ${quote(value)}: a tree cannot begin with a dash.`)
-  if ([...value].some(char => char < ' ')) throw new InputError(`release is ${quote(value)}: a tree is one word.`)
+  if (value.startsWith('-'))
+    throw new InputError(`release is ${quote(value)}: a tree cannot begin with a dash.`)
+  if ([...value].some(char => char < ' '))
+    throw new InputError(`release is ${quote(value)}: a tree is one word.`)
   if (/^[\w+.-]+::/.test(value)) {
-    throw new InputError(`release is ${quote(value)}: git's remote helpers are not used here; write an https, ssh, git or file URL.`)
+    throw new InputError(
+      `release is ${quote(value)}: git's remote helpers are not used here; write an https, ssh, git or file URL.`,
+    )
   }
   return /^\.{0,2}\//.test(value) ? resolve(cwd, value) : value
 }
@@ -139,7 +158,10 @@ function existing(name: string, value: string, cwd: string, kind: 'file' | 'dire
     const denied = (error as NodeJS.ErrnoException).code === 'EACCES'
     throw new InputError(`${name}: ${quote(value)} ${denied ? 'may not be read' : 'does not exist'}.`)
   }
-  if (!found) throw new InputError(`${name}: ${quote(value)} is ${kind === 'file' ? 'a directory, not a file' : 'not a directory'}.`)
+  if (!found)
+    throw new InputError(
+      `${name}: ${quote(value)} is ${kind === 'file' ? 'a directory, not a file' : 'not a directory'}.`,
+    )
   return path
 }
 
@@ -156,7 +178,8 @@ function parseEnv(lines: readonly string[], env: NodeJS.ProcessEnv): Record<stri
 }
 
 function parseConfigBase(value: string, cwd: string): ConfigBase {
-  for (const kind of ['minimal', 'virtme', 'defconfig', 'current'] as const) if (value === kind) return { kind }
+  for (const kind of ['minimal', 'virtme', 'defconfig', 'current'] as const)
+    if (value === kind) return { kind }
   return { kind: 'file', path: existing('config-base', value, cwd, 'file') }
 }
 
@@ -178,12 +201,16 @@ function parseWork(script: string | undefined, around: Surroundings): Work {
   if (argv.length > 0) return { kind: 'argv', argv }
   if (script?.trim()) return { kind: 'script', text: script }
   if (script === undefined && around.terminal) return { kind: 'shell' }
-  throw new InputError('run is empty: name the commands that the guest is to run, for example `run: uname -r`.')
+  throw new InputError(
+    'run is empty: name the commands that the guest is to run, for example `run: uname -r`.',
+  )
 }
 
 function parseLocalversion(value: string): string {
   if (/^[\w.+~-]{0,40}$/.test(value)) return value
-  throw new InputError(`localversion is ${quote(value)}: at most 40 letters, digits, and . _ + ~ - are allowed in a release.`)
+  throw new InputError(
+    `localversion is ${quote(value)}: at most 40 letters, digits, and . _ + ~ - are allowed in a release.`,
+  )
 }
 
 function parseRunDirectory(value: string, cwd: string): string {
@@ -198,7 +225,11 @@ function parseRunDirectory(value: string, cwd: string): string {
  * Everything typed, checked and made absolute. Throws InputError with one sentence about the first thing that is wrong.
  * `bundled` tells whether a fragment's name is one of ours.
  */
-export function parseRequest(raw: RawOptions, around: Surroundings, bundled: (name: string) => boolean): Request {
+export function parseRequest(
+  raw: RawOptions,
+  around: Surroundings,
+  bundled: (name: string) => boolean,
+): Request {
   const { cwd, env } = around
   const given = (name: string): string | undefined => {
     const value = raw[name]
@@ -221,14 +252,16 @@ export function parseRequest(raw: RawOptions, around: Surroundings, bundled: (na
 
   const path = existing('path', value('path'), cwd, 'directory')
   const root = existing('root', value('root'), cwd, 'directory')
-  if (!existsSync(join(root, 'bin', 'sh'))) throw new InputError(`root: ${quote(value('root'))} has no /bin/sh.`)
+  if (!existsSync(join(root, 'bin', 'sh')))
+    throw new InputError(`root: ${quote(value('root'))} has no /bin/sh.`)
   const ccacheMaxSize = value('ccache-max-size')
   if (!/^\d+(\.\d+)?\s*([KMGT]i?B?)?$/i.test(ccacheMaxSize)) {
     throw new InputError(`ccache-max-size is ${quote(ccacheMaxSize)}: write a size such as 500M or 2G.`)
   }
   const disks = list('disk').map(disk => existing('disk', disk, cwd, 'file'))
   const comma = disks.find(disk => disk.includes(','))
-  if (comma) throw new InputError(`disk: ${quote(comma)} has a comma, which QEMU reads as the next option; rename it.`)
+  if (comma)
+    throw new InputError(`disk: ${quote(comma)} has a comma, which QEMU reads as the next option; rename it.`)
 
   return {
     release: optional('release', text => parseRelease(text, cwd)),
@@ -241,7 +274,9 @@ export function parseRequest(raw: RawOptions, around: Surroundings, bundled: (na
     configItems: list('config-items'),
     debugInfo: parseChoice('debug-info', value('debug-info'), ['full', 'none']),
     // given and empty means no suffix at all
-    localversion: parseLocalversion(typeof raw.localversion === 'string' ? raw.localversion : value('localversion')),
+    localversion: parseLocalversion(
+      typeof raw.localversion === 'string' ? raw.localversion : value('localversion'),
+    ),
     arch: 'x86_64',
     ccache: parseBoolean('ccache', value('ccache')),
     ccacheMaxSize,
@@ -251,7 +286,9 @@ export function parseRequest(raw: RawOptions, around: Surroundings, bundled: (na
     memoryMiB: parseMemory('memory', value('memory')),
     network: parseNetwork(value('network')),
     disks,
-    append: list('append').flatMap(line => line.trim().split(/\s+/)).filter(Boolean),
+    append: list('append')
+      .flatMap(line => line.trim().split(/\s+/))
+      .filter(Boolean),
     opts: optional('opts', text => stringArgv(text)) ?? [],
     root: isAbsolute(root) ? root : resolve(root),
     accel: parseChoice('accel', value('accel'), ['auto', 'kvm', 'tcg']),

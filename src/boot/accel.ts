@@ -1,6 +1,6 @@
+import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { createHash } from 'node:crypto'
 import { cachePath } from '../host/paths.js'
 
 /**

@@ -27,17 +27,25 @@ async function qemuVersion(): Promise<string> {
 }
 
 /** Which accelerator to start with, and how long KVM has for its proof. */
-async function chooseAccel(request: Request, log: Log): Promise<{ accel: 'kvm' | 'tcg'; banner: number; retry: boolean }> {
+async function chooseAccel(
+  request: Request,
+  log: Log,
+): Promise<{ accel: 'kvm' | 'tcg'; banner: number; retry: boolean }> {
   const never = Number.POSITIVE_INFINITY
   if (request.accel === 'tcg') return { accel: 'tcg', banner: never, retry: false }
   const state = await kvmState()
   if (request.accel === 'kvm') {
-    if (state === 'absent') throw new InfraError('accel is kvm, but /dev/kvm cannot be opened here: load the kvm module, join the group kvm, or use --accel auto.')
+    if (state === 'absent')
+      throw new InfraError(
+        'accel is kvm, but /dev/kvm cannot be opened here: load the kvm module, join the group kvm, or use --accel auto.',
+      )
     return { accel: 'kvm', banner: state === 'proven' ? never : KVM_BANNER_SECONDS, retry: false }
   }
   if (state === 'proven') return { accel: 'kvm', banner: never, retry: false }
   if (state === 'unproven') return { accel: 'kvm', banner: KVM_BANNER_SECONDS, retry: true }
-  log.warning(`${state === 'absent' ? '/dev/kvm cannot be opened' : 'KVM runs no kernel on this machine (tried before)'}: the guest is emulated, which is many times slower.`)
+  log.warning(
+    `${state === 'absent' ? '/dev/kvm cannot be opened' : 'KVM runs no kernel on this machine (tried before)'}: the guest is emulated, which is many times slower.`,
+  )
   return { accel: 'tcg', banner: never, retry: false }
 }
 
@@ -56,7 +64,9 @@ export async function boot(
     chooseAccel(request, log),
   ])
   if (snapshot.kind === 'guest' && at.env.GITHUB_ACTIONS === 'true') {
-    log.warning('This machine permits no mount namespace: secrets of the runner are covered inside the guest only.')
+    log.warning(
+      'This machine permits no mount namespace: secrets of the runner are covered inside the guest only.',
+    )
   }
   const { terminal } = options
   await writeShare(guestFiles(at.runDirectory).share, request, {
@@ -65,7 +75,13 @@ export async function boot(
     masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
     ...(request.network === 'user' ? { resolver: '10.0.2.3' } : {}),
     ...(terminal
-      ? { terminal: { rows: terminal.output.rows, columns: terminal.output.columns, type: process.env.TERM ?? 'xterm' } }
+      ? {
+          terminal: {
+            rows: terminal.output.rows,
+            columns: terminal.output.columns,
+            type: process.env.TERM ?? 'xterm',
+          },
+        }
       : {}),
   })
   const facts = (accel: 'kvm' | 'tcg', outcome: Outcome): BootFacts => ({
@@ -97,8 +113,12 @@ export async function boot(
   const unproven = choice.retry && first.moments.banner === undefined && !first.cancelled && !first.flooded
   if (!unproven) return { outcome: first, facts: facts(choice.accel, first) }
 
+  const how = first.expired
+    ? `the kernel printed nothing in ${KVM_BANNER_SECONDS} s`
+    : 'QEMU ended before the kernel printed a line'
+  const [word] = (await virtmeWords(at.runDirectory)).slice(-1)
   log.warning(
-    `/dev/kvm opens, but under KVM the kernel printed nothing in ${KVM_BANNER_SECONDS} s: the guest is emulated instead, which is many times slower.`,
+    `/dev/kvm opens, but under KVM ${how}${word ? ` (${word})` : ''}: the guest is emulated instead, which is many times slower.`,
   )
   const second = await attempt('tcg', Number.POSITIVE_INFINITY)
   // the same kernel speaks under emulation: it was KVM

@@ -1,5 +1,5 @@
-import type { Verdict } from '../result.js'
 import type { Request } from '../request.js'
+import type { Verdict } from '../result.js'
 import type { Outcome } from './supervise.js'
 
 export interface Judgement {
@@ -14,9 +14,15 @@ function expired(outcome: Outcome, request: Request): Judgement | undefined {
     case undefined:
       return undefined
     case 'banner':
-      return { verdict: 'infra-error', title: 'KVM opens on this machine but runs no kernel: use --accel tcg, or auto.' }
+      return {
+        verdict: 'infra-error',
+        title: 'KVM opens on this machine but runs no kernel: use --accel tcg, or auto.',
+      }
     case 'boot':
-      return { verdict: 'boot-failed', title: `The guest did not come up within ${deadlines.boot} s (boot-timeout).` }
+      return {
+        verdict: 'boot-failed',
+        title: `The guest did not come up within ${deadlines.boot} s (boot-timeout).`,
+      }
     case 'run':
       return { verdict: 'hang', title: `The commands did not end within ${deadlines.run} s (run-timeout).` }
     case 'idle':
@@ -36,8 +42,10 @@ export function judge(outcome: Outcome, request: Request): Judgement {
   if (outcome.flooded) return { verdict: 'infra-error', title: `The guest was stopped: ${outcome.flooded}.` }
   // a guest that resets itself died: a panic before pvpanic was there, a triple fault
   const died = outcome.panicked || outcome.shutdown === 'guest-reset' || outcome.shutdown === 'guest-panic'
-  if (died && !started) return { verdict: 'boot-failed', title: 'The kernel died before the commands started.' }
-  if (died && status !== undefined) return { verdict: 'panic', title: 'The kernel died after the commands had ended.' }
+  if (died && !started)
+    return { verdict: 'boot-failed', title: 'The kernel died before the commands started.' }
+  if (died && status !== undefined)
+    return { verdict: 'panic', title: 'The kernel died after the commands had ended.' }
   if (died) return { verdict: 'panic', title: 'The kernel died while the commands ran.' }
   const late = expired(outcome, request)
   if (late) return late
@@ -51,11 +59,14 @@ export function judge(outcome: Outcome, request: Request): Judgement {
       ? { verdict: 'test-failed', title: 'The guest powered off before the commands had ended.' }
       : { verdict: 'boot-failed', title: 'The guest powered off before the commands started.' }
   }
-  const how = outcome.exit.signal ? `signal ${outcome.exit.signal}` : `status ${outcome.exit.status ?? 'unknown'}`
+  const how = outcome.exit.signal
+    ? `signal ${outcome.exit.signal}`
+    : `status ${outcome.exit.status ?? 'unknown'}`
   return {
     verdict: 'infra-error',
-    title: outcome.moments.banner === undefined
-      ? `The virtual machine did not start (virtme-run ended with ${how}).`
-      : `The virtual machine ended without a result (${how}).`,
+    title:
+      outcome.moments.banner === undefined
+        ? `The virtual machine did not start (virtme-run ended with ${how}).`
+        : `The virtual machine ended without a result (${how}).`,
   }
 }

@@ -4,18 +4,60 @@ import { dirname, join, resolve } from 'node:path'
 
 /** In a home directory: keys, tokens, sessions. */
 const IN_HOME = [
-  '.ssh', '.gnupg', '.docker', '.netrc', '.git-credentials', '.config/git/credentials', '.config/gh', '.config/hub',
-  '.aws', '.azure', '.config/gcloud', '.oci', '.kube', '.config/doctl', '.terraform.d', '.terraformrc', '.vault-token',
-  '.npmrc', '.yarnrc.yml', '.pypirc', '.config/pip', '.pip', '.cargo/credentials', '.cargo/credentials.toml', '.gem/credentials',
-  '.m2/settings.xml', '.gradle/gradle.properties', '.config/rclone', '.password-store', '.local/share/keyrings',
-  '.mozilla', '.config/chromium', '.config/google-chrome', '.bash_history', '.zsh_history', '.claude', '.claude.json',
+  '.ssh',
+  '.gnupg',
+  '.docker',
+  '.netrc',
+  '.git-credentials',
+  '.config/git/credentials',
+  '.config/gh',
+  '.config/hub',
+  '.aws',
+  '.azure',
+  '.config/gcloud',
+  '.oci',
+  '.kube',
+  '.config/doctl',
+  '.terraform.d',
+  '.terraformrc',
+  '.vault-token',
+  '.npmrc',
+  '.yarnrc.yml',
+  '.pypirc',
+  '.config/pip',
+  '.pip',
+  '.cargo/credentials',
+  '.cargo/credentials.toml',
+  '.gem/credentials',
+  '.m2/settings.xml',
+  '.gradle/gradle.properties',
+  '.config/rclone',
+  '.password-store',
+  '.local/share/keyrings',
+  '.mozilla',
+  '.config/chromium',
+  '.config/google-chrome',
+  '.bash_history',
+  '.zsh_history',
 ]
 
 /** On the machine. ssh's host keys are added by a look at their directory. */
 const ON_MACHINE = [
-  '/var/lib/docker', '/var/lib/containerd', '/var/lib/kubelet', '/etc/kubernetes', '/etc/rancher', '/etc/docker/key.json',
-  '/var/lib/cloud', '/etc/sudoers.d', '/etc/ssl/private', '/etc/NetworkManager/system-connections', '/etc/wireguard',
-  '/var/lib/systemd/credential.secret', '/etc/credstore', '/etc/credstore.encrypted', '/etc/krb5.keytab',
+  '/var/lib/docker',
+  '/var/lib/containerd',
+  '/var/lib/kubelet',
+  '/etc/kubernetes',
+  '/etc/rancher',
+  '/etc/docker/key.json',
+  '/var/lib/cloud',
+  '/etc/sudoers.d',
+  '/etc/ssl/private',
+  '/etc/NetworkManager/system-connections',
+  '/etc/wireguard',
+  '/var/lib/systemd/credential.secret',
+  '/etc/credstore',
+  '/etc/credstore.encrypted',
+  '/etc/krb5.keytab',
 ]
 
 /** In the directory of a self-hosted runner. */
@@ -75,12 +117,21 @@ export function secretPaths(places: SecretPlaces): string[] {
   const candidates = [
     ...homes().flatMap(home => IN_HOME.map(name => join(home, name))),
     ...ON_MACHINE,
-    ...readdirSafely('/etc/ssh').filter(name => /^ssh_host_.*_key$/.test(name)).map(name => join('/etc/ssh', name)),
+    ...readdirSafely('/etc/ssh')
+      .filter(name => /^ssh_host_.*_key$/.test(name))
+      .map(name => join('/etc/ssh', name)),
     ...runnerDirectories(env).flatMap(dir => IN_RUNNER.map(name => join(dir, name))),
     ...(env.RUNNER_TEMP ? [resolve(env.RUNNER_TEMP)] : []),
     ...gitConfigs(places.checkout),
     ...(env.GITHUB_WORKSPACE ? gitConfigs(env.GITHUB_WORKSPACE) : []),
-    ...['GOOGLE_APPLICATION_CREDENTIALS', 'AWS_SHARED_CREDENTIALS_FILE', 'KUBECONFIG', 'DOCKER_CONFIG', 'NETRC', 'GNUPGHOME']
+    ...[
+      'GOOGLE_APPLICATION_CREDENTIALS',
+      'AWS_SHARED_CREDENTIALS_FILE',
+      'KUBECONFIG',
+      'DOCKER_CONFIG',
+      'NETRC',
+      'GNUPGHOME',
+    ]
       .flatMap(name => env[name]?.split(':') ?? [])
       .filter(path => path.startsWith('/')),
   ]

@@ -57,7 +57,11 @@ function scriptText(work: Work): string {
 }
 
 /** Fills the directory that is exported read-only to the guest and mounted there first of all. */
-export async function writeShare(directory: string, request: Request, settings: GuestSettings): Promise<void> {
+export async function writeShare(
+  directory: string,
+  request: Request,
+  settings: GuestSettings,
+): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const variables = {
     KC_DIRECTORY: settings.directory,
@@ -68,7 +72,9 @@ export async function writeShare(directory: string, request: Request, settings: 
     KC_ROWS: String(settings.terminal?.rows ?? 24),
     KC_COLUMNS: String(settings.terminal?.columns ?? 80),
   }
-  const text = Object.entries(variables).map(([name, value]) => `${name}=${shellQuote(value)}\n`).join('')
+  const text = Object.entries(variables)
+    .map(([name, value]) => `${name}=${shellQuote(value)}\n`)
+    .join('')
   await Promise.all([
     copyFile(asset('boot/guest/init.sh'), join(directory, 'init.sh')),
     writeFile(join(directory, 'settings'), text),

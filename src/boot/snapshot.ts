@@ -74,13 +74,22 @@ async function strongest(inCi: boolean): Promise<{ kind: SnapshotKind; enter: re
 }
 
 /** Prepares the copy-on-write snapshot's lower half: what of the host the guest may read. */
-export async function prepareSnapshot(request: Request, runDirectory: string, env: NodeJS.ProcessEnv): Promise<Snapshot> {
+export async function prepareSnapshot(
+  request: Request,
+  runDirectory: string,
+  env: NodeJS.ProcessEnv,
+): Promise<Snapshot> {
   const secrets = secretPaths({ env, checkout: request.path })
     .map(path => relative(realpathSync(request.root), path))
     .filter(path => path !== '' && !path.startsWith('..'))
   const { kind, enter } = await strongest(env.GITHUB_ACTIONS === 'true')
   if (kind === 'guest') {
-    return { kind, root: request.root, wrapper: [], guestMasks: [...secrets, 'etc/shadow', 'etc/gshadow'].map(path => `/${path}`) }
+    return {
+      kind,
+      root: request.root,
+      wrapper: [],
+      guestMasks: [...secrets, 'etc/shadow', 'etc/gshadow'].map(path => `/${path}`),
+    }
   }
   const covers = join(runDirectory, 'covers')
   const exported = join(runDirectory, 'root')
@@ -97,12 +106,33 @@ export async function prepareSnapshot(request: Request, runDirectory: string, en
   }
   const back =
     enter[0] === 'sudo'
-      ? ['setpriv', `--reuid=${process.getuid?.()}`, `--regid=${process.getgid?.()}`, '--init-groups', '--', 'env', `${RUN_VARIABLE}=${runDirectory}`, `HOME=${homedir()}`]
+      ? [
+          'setpriv',
+          `--reuid=${process.getuid?.()}`,
+          `--regid=${process.getgid?.()}`,
+          '--init-groups',
+          '--',
+          'env',
+          `${RUN_VARIABLE}=${runDirectory}`,
+          `HOME=${homedir()}`,
+        ]
       : []
   return {
     kind,
     root: exported,
-    wrapper: [...enter, 'sh', '-c', ENTER, 'kernelcraft', request.root, exported, emptyDir, ...pairs, '--', ...back],
+    wrapper: [
+      ...enter,
+      'sh',
+      '-c',
+      ENTER,
+      'kernelcraft',
+      request.root,
+      exported,
+      emptyDir,
+      ...pairs,
+      '--',
+      ...back,
+    ],
     guestMasks: [],
   }
 }

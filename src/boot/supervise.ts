@@ -68,10 +68,15 @@ export async function superviseGuest(
   const files = guestFiles(guest.runDirectory)
   const socketDirectory = await mkdtemp(join(tmpdir(), 'kc-'))
   const sockets = guestSockets(socketDirectory)
-  for (const path of [files.console, files.stdout, files.stderr, files.control, files.virtme]) writeFileSync(path, '')
+  for (const path of [files.console, files.stdout, files.stderr, files.control, files.virtme])
+    writeFileSync(path, '')
   const virtmeLog = openSync(files.virtme, 'a')
 
-  const [file = '', ...args] = [...options.wrapper, guest.virtmeRun, ...virtmeArguments(request, guest, socketDirectory)]
+  const [file = '', ...args] = [
+    ...options.wrapper,
+    guest.virtmeRun,
+    ...virtmeArguments(request, guest, socketDirectory),
+  ]
   const began = performance.now()
   const seconds = () => (performance.now() - began) / 1000
   // virtme-run opens its standard streams again by their names in /proc, which only works on files, not on the
@@ -159,6 +164,8 @@ export async function superviseGuest(
     return any
   }
 
+  let stopping: Promise<void> | undefined
+
   // what QEMU says
   let qmp: Qmp | undefined
   let panickedAt: number | undefined
@@ -176,7 +183,6 @@ export async function superviseGuest(
   const bridge = options.terminal && bridgeTerminal(options.terminal, sockets, () => exited)
 
   // the end, whoever brings it about
-  let stopping: Promise<void> | undefined
   const stop = () => {
     stopping ??= (async () => {
       try {
@@ -248,7 +254,8 @@ function expiry(at: {
   const { now, limits, outcome, activity } = at
   const { moments } = outcome
   if (moments.status !== undefined) return now - moments.status > SHUTDOWN_SECONDS ? 'shutdown' : undefined
-  if (at.drainSince !== undefined) return now - Math.max(at.drainSince, activity) > DRAIN_SECONDS ? 'drain' : undefined
+  if (at.drainSince !== undefined)
+    return now - Math.max(at.drainSince, activity) > DRAIN_SECONDS ? 'drain' : undefined
   if (moments.banner === undefined && now > limits.banner) return 'banner'
   if (moments.commands === undefined) return now > limits.boot ? 'boot' : undefined
   if (now - moments.commands > limits.run) return 'run'

@@ -22,7 +22,10 @@ export function bridgeTerminal(
   const open: Socket[] = []
   const cleanups: (() => void)[] = []
   const connecting = (async () => {
-    const [shell, window] = await Promise.all([connectSocket(sockets.terminal, stop), connectSocket(sockets.window, stop)])
+    const [shell, window] = await Promise.all([
+      connectSocket(sockets.terminal, stop),
+      connectSocket(sockets.window, stop),
+    ])
     for (const socket of [shell, window]) {
       if (!socket) continue
       open.push(socket)

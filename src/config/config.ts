@@ -40,7 +40,12 @@ export async function configure(
   return { text, values, hash: createHash('sha256').update(text).digest('hex') }
 }
 
-async function make(kbuild: Kbuild, target: string, env: NodeJS.ProcessEnv, cancel?: AbortSignal): Promise<void> {
+async function make(
+  kbuild: Kbuild,
+  target: string,
+  env: NodeJS.ProcessEnv,
+  cancel?: AbortSignal,
+): Promise<void> {
   const end = await run({
     file: 'make',
     args: ['-C', kbuild.source, ...kbuild.makeArgs, target],
@@ -49,11 +54,19 @@ async function make(kbuild: Kbuild, target: string, env: NodeJS.ProcessEnv, canc
     deadline: 600,
   })
   if (end.status !== 0) {
-    throw new ConfigError(`The configuration could not be generated: ${describeEnd(`make ${target}`, end)}.`, lastLines(end.stderr + end.stdout, 8))
+    throw new ConfigError(
+      `The configuration could not be generated: ${describeEnd(`make ${target}`, end)}.`,
+      lastLines(end.stderr + end.stdout, 8),
+    )
   }
 }
 
-async function generate(request: Request, asks: readonly Ask[], kbuild: Kbuild, cancel?: AbortSignal): Promise<void> {
+async function generate(
+  request: Request,
+  asks: readonly Ask[],
+  kbuild: Kbuild,
+  cancel?: AbortSignal,
+): Promise<void> {
   const out = join(kbuild.source, kbuild.out)
   const dotConfig = join(out, '.config')
   const { configBase } = request
@@ -82,7 +95,10 @@ async function copyConfig(from: string, to: string): Promise<void> {
 /** virtme-configkernel writes the .config into O= of the directory that it runs in. */
 async function virtmeConfig(kbuild: Kbuild, cancel?: AbortSignal): Promise<void> {
   const own = cachePath('venv', 'bin', 'virtme-configkernel')
-  const file = (await run({ file: own, args: ['--help'], deadline: 60 })).status === 0 ? own : await which('virtme-configkernel')
+  const file =
+    (await run({ file: own, args: ['--help'], deadline: 60 })).status === 0
+      ? own
+      : await which('virtme-configkernel')
   if (!file) throw new InfraError('virtme-configkernel is missing: run `kc doctor --install`.')
   const end = await run({
     file,
@@ -91,7 +107,8 @@ async function virtmeConfig(kbuild: Kbuild, cancel?: AbortSignal): Promise<void>
     cancel,
     deadline: 600,
   })
-  if (end.status !== 0) throw new ConfigError(`${describeEnd('virtme-configkernel', end)}.`, lastLines(end.stderr, 5))
+  if (end.status !== 0)
+    throw new ConfigError(`${describeEnd('virtme-configkernel', end)}.`, lastLines(end.stderr, 5))
 }
 
 async function judgeLosses(
@@ -100,7 +117,10 @@ async function judgeLosses(
   values: ReadonlyMap<string, string>,
   at: { source: Source; kbuild: Kbuild; log: Log },
 ): Promise<void> {
-  const reasons = await askKconfig(at.kbuild, lost.map(ask => ask.name))
+  const reasons = await askKconfig(
+    at.kbuild,
+    lost.map(ask => ask.name),
+  )
   const unknown = lost.some(ask => reasons.get(ask.name)?.known === false)
   const options = unknown ? await allOptions(at.source) : []
   const describe = (ask: Ask) => {
@@ -111,14 +131,17 @@ async function judgeLosses(
   // An option of ours gives way to the user's word, and one that this tree does not know (yet, or any longer)
   // is nothing that the user asked for.
   const userSpoke = asks.some(ask => ask.by === 'user')
-  const yields = (ask: Ask) => ask.by === 'kernelcraft' && (userSpoke || reasons.get(ask.name)?.known === false)
+  const yields = (ask: Ask) =>
+    ask.by === 'kernelcraft' && (userSpoke || reasons.get(ask.name)?.known === false)
   for (const ask of lost.filter(yields)) at.log.warning(`Left out: ${describe(ask)}`)
   const failed = lost.filter(ask => !yields(ask))
   if (failed.length === 0) return
   const sentences = failed.map(describe)
   const [first] = sentences
   throw new ConfigError(
-    failed.length === 1 && first ? first : `${failed.length} options that were asked for are not in the configuration.`,
+    failed.length === 1 && first
+      ? first
+      : `${failed.length} options that were asked for are not in the configuration.`,
     sentences,
   )
 }

@@ -28,7 +28,15 @@ export function parseReasons(text: string): Map<string, Reason> {
     const [word, rest] = space < 0 ? [line, ''] : [line.slice(0, space), line.slice(space + 1)]
     if (word === 'symbol') {
       const [name = '', type = '', ...value] = rest.split(' ')
-      current = { known: type !== 'unknown', type, value: value.join(' '), prompt: false, unmet: [], selected: [], choice: false }
+      current = {
+        known: type !== 'unknown',
+        type,
+        value: value.join(' '),
+        prompt: false,
+        unmet: [],
+        selected: [],
+        choice: false,
+      }
       reasons.set(name, current)
     } else if (current) {
       if (word === 'prompt') current.prompt = rest === 'yes'
@@ -58,7 +66,10 @@ export async function askKconfig(kbuild: Kbuild, names: readonly string[]): Prom
   const none = new Map<string, Reason>()
   try {
     const probe = join(scratch, 'Kconfig')
-    await writeFile(probe, 'printed := $(shell,env -0 >.kernelcraft-environment)\nconfig KERNELCRAFT_PROBE\n\tbool\n')
+    await writeFile(
+      probe,
+      'printed := $(shell,env -0 >.kernelcraft-environment)\nconfig KERNELCRAFT_PROBE\n\tbool\n',
+    )
     const make = await run({
       file: 'make',
       args: ['-s', '-C', kbuild.source, ...kbuild.makeArgs, `KBUILD_KCONFIG=${probe}`, 'listnewconfig'],
@@ -67,10 +78,13 @@ export async function askKconfig(kbuild: Kbuild, names: readonly string[]): Prom
     if (make.status !== 0) return none
     const printed = join(out, '.kernelcraft-environment')
     const environment = Object.fromEntries(
-      (await readFile(printed, 'utf8')).split('\0').filter(Boolean).map(entry => {
-        const equals = entry.indexOf('=')
-        return [entry.slice(0, equals), entry.slice(equals + 1)]
-      }),
+      (await readFile(printed, 'utf8'))
+        .split('\0')
+        .filter(Boolean)
+        .map(entry => {
+          const equals = entry.indexOf('=')
+          return [entry.slice(0, equals), entry.slice(equals + 1)]
+        }),
     )
     await rm(printed, { force: true })
     const directory = join(out, 'scripts', 'kconfig')
@@ -81,9 +95,14 @@ export async function askKconfig(kbuild: Kbuild, names: readonly string[]): Prom
     const compile = await run({
       file: 'gcc',
       args: [
-        '-I', join(kbuild.source, 'scripts', 'kconfig'),
-        '-I', join(kbuild.source, 'scripts', 'include'),
-        '-o', program, asset('config/why.c'), ...objects,
+        '-I',
+        join(kbuild.source, 'scripts', 'kconfig'),
+        '-I',
+        join(kbuild.source, 'scripts', 'include'),
+        '-o',
+        program,
+        asset('config/why.c'),
+        ...objects,
       ],
       deadline: 120,
     })
@@ -104,10 +123,26 @@ export async function askKconfig(kbuild: Kbuild, names: readonly string[]): Prom
 /** Names of all options of the tree, from its Kconfig files. */
 export async function allOptions(source: Source): Promise<string[]> {
   const end = await tryGit(
-    ['grep', '--no-color', '-h', '-E', '^[[:space:]]*(menu)?config[[:space:]]+[A-Za-z0-9_]+', source.sha, '--', '*Kconfig*'],
+    [
+      'grep',
+      '--no-color',
+      '-h',
+      '-E',
+      '^[[:space:]]*(menu)?config[[:space:]]+[A-Za-z0-9_]+',
+      source.sha,
+      '--',
+      '*Kconfig*',
+    ],
     { gitDir: source.gitDir },
   )
-  return [...new Set(end.stdout.split('\n').map(line => line.trim().split(/\s+/)[1] ?? '').filter(Boolean))]
+  return [
+    ...new Set(
+      end.stdout
+        .split('\n')
+        .map(line => line.trim().split(/\s+/)[1] ?? '')
+        .filter(Boolean),
+    ),
+  ]
 }
 
 /** The option whose name is nearest, if one is near. */
@@ -123,14 +158,20 @@ export function nearest(name: string, options: readonly string[]): string | unde
 }
 
 /** One sentence for an option that did not survive: who asked, what became of it, and why. */
-export function describeLoss(ask: Ask, value: string, reason: Reason | undefined, near: string | undefined): string {
+export function describeLoss(
+  ask: Ask,
+  value: string,
+  reason: Reason | undefined,
+  near: string | undefined,
+): string {
   const head = `CONFIG_${ask.name}=${ask.value} (${ask.origin}) became ${value}`
   if (!reason) return `${head}.`
   if (!reason.known) {
     return `CONFIG_${ask.name} (${ask.origin}): this tree has no such option${near ? `; did you mean CONFIG_${near}?` : '.'}`
   }
   if (reason.unmet.length > 0) return `${head}: it depends on ${reason.unmet.join(' and ')}.`
-  if (reason.selected.length > 0) return `${head}: it is selected by ${reason.selected.slice(0, 3).join(' and ')}.`
+  if (reason.selected.length > 0)
+    return `${head}: it is selected by ${reason.selected.slice(0, 3).join(' and ')}.`
   if (reason.choice) return `${head}: it is one of a choice, of which another was asked for.`
   if (!reason.prompt) return `${head}: it has no prompt, only other options can select it.`
   if (reason.type === 'bool' && ask.value === 'm') return `${head}: it is no module, only y or n.`

@@ -28,7 +28,9 @@ export function parseLine(text: string, origin: string, by: Ask['by']): Ask | un
   if (line === '' || line.startsWith('#')) return undefined
   const set = SET.exec(line)
   if (!set?.[1] || !VALUE.test(set[2] ?? '')) {
-    throw new InputError(`${origin}: ${JSON.stringify(line)} is no config line; write CONFIG_NAME=y, =m, =n, =number or ="text".`)
+    throw new InputError(
+      `${origin}: ${JSON.stringify(line)} is no config line; write CONFIG_NAME=y, =m, =n, =number or ="text".`,
+    )
   }
   return { name: set[1], value: set[2] ?? '', origin, by }
 }

@@ -10,7 +10,11 @@ export function readInputs(env: NodeJS.ProcessEnv): RawOptions {
   for (const option of optionsOf('action')) {
     const value = env[variable(option.name)]
     if (value === undefined) continue
-    if (option.kind === 'list') raw[option.name] = value.split(/\r?\n/).map(line => line.trim()).filter(Boolean)
+    if (option.kind === 'list')
+      raw[option.name] = value
+        .split(/\r?\n/)
+        .map(line => line.trim())
+        .filter(Boolean)
     else if (option.name === 'run') raw.run = value
     // an input that is empty is as good as not given, but for the suffix, which may be meant to be empty
     else if (value.trim() !== '' || option.name === 'localversion') raw[option.name] = value.trim()

@@ -58,7 +58,12 @@ export function jobLog(): Log & { close(): void } {
     diagnostic({ file, line, column, message }) {
       resume()
       if (errors++ < MOST_ANNOTATIONS) {
-        core.error(message, { file, startLine: line, ...(column ? { startColumn: column } : {}), title: 'Compiler' })
+        core.error(message, {
+          file,
+          startLine: line,
+          ...(column ? { startColumn: column } : {}),
+          title: 'Compiler',
+        })
       } else core.info(`${file}:${line}: ${message}`)
     },
     progress({ done, total, what }) {
@@ -66,7 +71,11 @@ export function jobLog(): Log & { close(): void } {
       if (now - lastProgress < PROGRESS_SECONDS * 1000) return
       lastProgress = now
       resume()
-      core.info(total ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}` : `${done} done, ${what}`)
+      core.info(
+        total
+          ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}`
+          : `${done} done, ${what}`,
+      )
     },
     detail(line) {
       // make runs the tree's own code, so its words are no more trusted than the guest's

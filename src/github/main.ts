@@ -32,9 +32,14 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   let state: State
   try {
     const retentionDays = checkRetention(raw['retention-days'] as string | undefined)
-    const request = parseRequest({ ...raw, run: (raw.run as string | undefined) ?? '' }, { cwd, env }, isBundled)
+    const request = parseRequest(
+      { ...raw, run: (raw.run as string | undefined) ?? '' },
+      { cwd, env },
+      isBundled,
+    )
     const runDirectory = await makeRunDirectory(
-      request.runDirectory ?? resolve(env.RUNNER_TEMP ?? '/tmp', `kernelcraft-${randomBytes(6).toString('hex')}`),
+      request.runDirectory ??
+        resolve(env.RUNNER_TEMP ?? '/tmp', `kernelcraft-${randomBytes(6).toString('hex')}`),
     )
     const base = (raw['artifact-name'] as string | undefined) ?? defaultOf('artifact-name')
     state = {

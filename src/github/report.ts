@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import * as core from '@actions/core'
 import { InputError } from '../errors.js'
 import { optionsOf } from '../options.js'
-import type { Result } from '../result.js'
 import { summarize } from '../report/summary.js'
+import type { Result } from '../result.js'
 
 /** What the action says of a run to the steps after it. */
 export function setOutputs(result: Result): void {
@@ -39,16 +39,33 @@ const FORBIDDEN = /["':<>|*?\\/\r\n]/g
 
 /** A name that is unique to this job of a matrix and this attempt. */
 export function artifactName(base: string, env: NodeJS.ProcessEnv, unique: string): string {
-  return [base, env.GITHUB_JOB, env.GITHUB_RUN_ATTEMPT, unique].filter(Boolean).join('-').replace(FORBIDDEN, '_')
+  return [base, env.GITHUB_JOB, env.GITHUB_RUN_ATTEMPT, unique]
+    .filter(Boolean)
+    .join('-')
+    .replace(FORBIDDEN, '_')
 }
 
 /** Files worth keeping: not the guest's share, not the covers of the snapshot. */
-const KEPT = ['result.json', 'summary.md', 'console.log', 'console.times', 'stdout.log', 'stderr.log', 'build.log', 'config', 'virtme.log']
+const KEPT = [
+  'result.json',
+  'summary.md',
+  'console.log',
+  'console.times',
+  'stdout.log',
+  'stderr.log',
+  'build.log',
+  'config',
+  'virtme.log',
+]
 
 /**
  * Uploads what the run directory holds. Trouble with the upload is told and changes nothing else.
  */
-export async function uploadRun(runDirectory: string, name: string, retentionDays: string | undefined): Promise<void> {
+export async function uploadRun(
+  runDirectory: string,
+  name: string,
+  retentionDays: string | undefined,
+): Promise<void> {
   const files = KEPT.map(file => join(runDirectory, file)).filter(path => existsSync(path))
   if (files.length === 0) return
   if (!process.env.ACTIONS_RUNTIME_TOKEN) {
@@ -63,9 +80,14 @@ export async function uploadRun(runDirectory: string, name: string, retentionDay
     core.info(`Artifact ${name} (${size ?? 0} bytes) uploaded.`)
     const { GITHUB_SERVER_URL, GITHUB_REPOSITORY, GITHUB_RUN_ID } = process.env
     core.setOutput('artifact-id', id ?? '')
-    core.setOutput('artifact-url', `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}/actions/runs/${GITHUB_RUN_ID}/artifacts/${id}`)
+    core.setOutput(
+      'artifact-url',
+      `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}/actions/runs/${GITHUB_RUN_ID}/artifacts/${id}`,
+    )
   } catch (error) {
-    core.warning(`The artifact ${name} could not be uploaded: ${error instanceof Error ? error.message : error}. The verdict stands.`)
+    core.warning(
+      `The artifact ${name} could not be uploaded: ${error instanceof Error ? error.message : error}. The verdict stands.`,
+    )
   }
 }
 

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
-import { InfraError } from '../errors.js'
 import { type KvmState, kvmState } from '../boot/accel.js'
+import { InfraError } from '../errors.js'
 import { describeEnd, lastLines, run } from './processes.js'
 import { installCommand, probeTool, TOOLS, type Tool, which } from './tools.js'
 import { findPython, findVirtme, installVirtme } from './virtme.js'
@@ -17,11 +17,18 @@ const KVM: Record<KvmState, [Finding['state'], string]> = {
   proven: ['ok', '/dev/kvm has run a kernel since this machine started'],
   unproven: ['ok', '/dev/kvm opens; the first boot will show whether it runs a kernel'],
   broken: ['optional', '/dev/kvm opens but runs no kernel; guests are emulated, many times slower'],
-  absent: ['optional', '/dev/kvm cannot be opened (load kvm, join the group kvm); guests are emulated, many times slower'],
+  absent: [
+    'optional',
+    '/dev/kvm cannot be opened (load kvm, join the group kvm); guests are emulated, many times slower',
+  ],
 }
 
 async function hasDistroSource(): Promise<boolean> {
-  const end = await run({ file: 'sh', args: ['-c', 'ls /usr/src/linux-source-*.tar.* /usr/src/linux-source-*/linux-source-*.tar.* 2>/dev/null'], deadline: 10 })
+  const end = await run({
+    file: 'sh',
+    args: ['-c', 'ls /usr/src/linux-source-*.tar.* /usr/src/linux-source-*/linux-source-*.tar.* 2>/dev/null'],
+    deadline: 10,
+  })
   return end.stdout !== ''
 }
 
@@ -38,7 +45,11 @@ export async function examine(): Promise<Finding[]> {
   const states = await Promise.all(TOOLS.map(probeTool))
   const tools = states.map(({ tool, found }): Finding => {
     if (found) return { name: tool.name, state: 'ok', detail: found }
-    return { name: tool.name, state: tool.need === 'optional' ? 'optional' : 'missing', detail: `package ${tool.apt}, to ${tool.why}` }
+    return {
+      name: tool.name,
+      state: tool.need === 'optional' ? 'optional' : 'missing',
+      detail: `package ${tool.apt}, to ${tool.why}`,
+    }
   })
   const [kvm, kvmDetail] = KVM[await kvmState()]
   return [
@@ -59,7 +70,9 @@ export async function examine(): Promise<Finding[]> {
 export function renderFindings(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(finding => finding.name.length))
   const word = { ok: 'ok     ', missing: 'MISSING', optional: 'absent ' }
-  return findings.map(({ name, state, detail }) => `${word[state]}  ${name.padEnd(width)}  ${detail}\n`).join('')
+  return findings
+    .map(({ name, state, detail }) => `${word[state]}  ${name.padEnd(width)}  ${detail}\n`)
+    .join('')
 }
 
 async function runLoud(command: readonly string[], onLine: (line: string) => void): Promise<void> {
@@ -73,13 +86,18 @@ async function runLoud(command: readonly string[], onLine: (line: string) => voi
     deadline: 1800,
     onLine,
   })
-  if (end.status !== 0) throw new InfraError(`${describeEnd(command.join(' '), end)}.`, lastLines(end.stderr, 5))
+  if (end.status !== 0)
+    throw new InfraError(`${describeEnd(command.join(' '), end)}.`, lastLines(end.stderr, 5))
 }
 
 /** The newest kernel source package that the distribution offers; undefined where there is none. */
 async function newestSourcePackage(): Promise<string | undefined> {
   if (!(await which('apt-cache'))) return undefined
-  const end = await run({ file: 'apt-cache', args: ['search', '--names-only', '^linux-source-[0-9.]+$'], deadline: 120 })
+  const end = await run({
+    file: 'apt-cache',
+    args: ['search', '--names-only', '^linux-source-[0-9.]+$'],
+    deadline: 120,
+  })
   return end.stdout
     .split('\n')
     .map(line => line.split(' ')[0] ?? '')
@@ -99,7 +117,10 @@ export async function install(onLine: (line: string) => void): Promise<void> {
   if (missing.length > 0 || needsVenv || needsSource) {
     if (apt) await runLoud([...sudo, 'apt-get', 'update', '-q'], onLine)
     const command = await installCommand(missing)
-    if (!command) throw new InfraError(`This machine has neither apt-get nor dnf: install ${missing.map(tool => tool.apt).join(', ')} by hand.`)
+    if (!command)
+      throw new InfraError(
+        `This machine has neither apt-get nor dnf: install ${missing.map(tool => tool.apt).join(', ')} by hand.`,
+      )
     const source = needsSource ? await newestSourcePackage() : undefined
     const extra = [...(needsVenv ? ['python3-venv'] : []), ...(source ? [source] : [])]
     if (missing.length + extra.length > 0) await runLoud([...command, ...extra], onLine)

@@ -65,7 +65,11 @@ export async function findPython(): Promise<string> {
   let found = 'none'
   for (const path of candidates) {
     if (!path || !existsSync(path)) continue
-    const end = await run({ file: path, args: ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])'], deadline: 60 })
+    const end = await run({
+      file: path,
+      args: ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])'],
+      deadline: 60,
+    })
     const version = end.stdout.trim()
     if (end.status === 0 && atLeast(version, OLDEST_PYTHON)) return path
     if (version) found = version
@@ -86,7 +90,17 @@ export async function installVirtme(onLine: (line: string) => void): Promise<Vir
     { file: python, args: ['-m', 'venv', venv], hint: 'install python3-venv' },
     {
       file: join(venv, 'bin', 'python'),
-      args: ['-m', 'pip', 'install', '--require-hashes', '--only-binary', ':all:', '--no-input', '-r', requirements],
+      args: [
+        '-m',
+        'pip',
+        'install',
+        '--require-hashes',
+        '--only-binary',
+        ':all:',
+        '--no-input',
+        '-r',
+        requirements,
+      ],
       hint: 'is the Python package index reachable?',
     },
   ]

@@ -7,7 +7,11 @@ const word = (text: string) => (/^[\w@%+=:,./-]+$/.test(text) ? text : shellQuot
  * The line of kc that repeats a run at a desk: every option that was given, on the commit that was tested.
  * Options of the runner's own machine (where the checkout and the results lie) stay out.
  */
-export function repeatCommand(raw: RawOptions, sha: string | undefined, argv: readonly string[] = []): string {
+export function repeatCommand(
+  raw: RawOptions,
+  sha: string | undefined,
+  argv: readonly string[] = [],
+): string {
   const words = ['kc']
   for (const option of OPTIONS) {
     if (option.only === 'action' || option.name === 'path' || option.name === 'run-directory') continue

@@ -20,7 +20,9 @@ export async function makeRunDirectory(wanted?: string): Promise<string> {
   } catch (error) {
     if (isDiskFull(error)) throw new InfraError('The disk is full: the run directory could not be made.')
     const where = wanted ?? cachePath('runs')
-    throw new InputError(`The run directory cannot be made under ${where} (${messageOf(error)}): name another with --run-directory, or set KERNELCRAFT_CACHE.`)
+    throw new InputError(
+      `The run directory cannot be made under ${where} (${messageOf(error)}): name another with --run-directory, or set KERNELCRAFT_CACHE.`,
+    )
   }
 }
 

@@ -66,24 +66,53 @@ export function seconds(value: number | undefined): string {
 }
 
 function table(rows: readonly (readonly [string, string])[]): string {
-  return ['| | |', '|---|---|', ...rows.filter(([, value]) => value !== '').map(([name, value]) => `| ${name} | ${value} |`)].join('\n')
+  return [
+    '| | |',
+    '|---|---|',
+    ...rows.filter(([, value]) => value !== '').map(([name, value]) => `| ${name} | ${value} |`),
+  ].join('\n')
 }
 
 function facts(result: Result): string {
   const { source, kernel, boot } = result
   return table([
-    ['Source', source ? `${inline(source.tree)} ${inline(source.ref)} · \`${source.sha.slice(0, 12)}\` ${inline(source.subject)}` : ''],
-    ['Kernel', kernel ? `\`${kernel.release}\` ${kernel.arch}, config ${inline(kernel.configBase)} (\`${kernel.configHash.slice(0, 12)}\`)` : ''],
+    [
+      'Source',
+      source
+        ? `${inline(source.tree)} ${inline(source.ref)} · \`${source.sha.slice(0, 12)}\` ${inline(source.subject)}`
+        : '',
+    ],
+    [
+      'Kernel',
+      kernel
+        ? `\`${kernel.release}\` ${kernel.arch}, config ${inline(kernel.configBase)} (\`${kernel.configHash.slice(0, 12)}\`)`
+        : '',
+    ],
     ['Compiler', kernel ? inline(kernel.compiler) : ''],
-    ['ccache', kernel?.ccache ? `${kernel.ccache.hits} of ${kernel.ccache.hits + kernel.ccache.misses} calls answered` : ''],
-    ['Guest', boot ? `${boot.accel === 'kvm' ? 'KVM' : 'emulated (TCG)'}, ${boot.cpus} CPUs, ${boot.memoryMiB} MiB, QEMU ${boot.qemu}, virtme-ng ${boot.virtme}` : ''],
+    [
+      'ccache',
+      kernel?.ccache
+        ? `${kernel.ccache.hits} of ${kernel.ccache.hits + kernel.ccache.misses} calls answered`
+        : '',
+    ],
+    [
+      'Guest',
+      boot
+        ? `${boot.accel === 'kvm' ? 'KVM' : 'emulated (TCG)'}, ${boot.cpus} CPUs, ${boot.memoryMiB} MiB, QEMU ${boot.qemu}, virtme-ng ${boot.virtme}`
+        : '',
+    ],
     ['Commands', result.exitCode === undefined ? '' : `status ${result.exitCode}`],
   ])
 }
 
 function timings(result: Result): string {
   const total = `| **all** | **${seconds(result.seconds)}** |`
-  return ['| Stage | Time |', '|---|--:|', ...result.timings.map(({ stage, seconds: value }) => `| ${stage} | ${seconds(value)} |`), total].join('\n')
+  return [
+    '| Stage | Time |',
+    '|---|--:|',
+    ...result.timings.map(({ stage, seconds: value }) => `| ${stage} | ${seconds(value)} |`),
+    total,
+  ].join('\n')
 }
 
 function trouble(result: Result): string {
@@ -91,7 +120,16 @@ function trouble(result: Result): string {
   const parts: string[] = []
   if (error && error.details.length > 0) parts.push(codeBlock(error.details.join('\n'), 20, 8 * 1024))
   if (error?.diagnostics.length) {
-    parts.push(codeBlock(error.diagnostics.slice(0, 10).map(({ file, line, message }) => `${file}:${line}: ${message}`).join('\n'), 10, 8 * 1024))
+    parts.push(
+      codeBlock(
+        error.diagnostics
+          .slice(0, 10)
+          .map(({ file, line, message }) => `${file}:${line}: ${message}`)
+          .join('\n'),
+        10,
+        8 * 1024,
+      ),
+    )
   }
   const tails: readonly (readonly [string, string, number])[] = [
     ['Last lines of stderr', 'stderr.log', 15],
@@ -101,7 +139,9 @@ function trouble(result: Result): string {
   for (const [title, name, lines] of tails) {
     const text = tailOf(join(runDirectory, name), 32 * 1024)
     if (text.trim() === '') continue
-    parts.push(`<details${name === 'console.log' ? ' open' : ''}><summary>${title}</summary>\n\n${codeBlock(text, lines)}\n</details>\n`)
+    parts.push(
+      `<details${name === 'console.log' ? ' open' : ''}><summary>${title}</summary>\n\n${codeBlock(text, lines)}\n</details>\n`,
+    )
   }
   return parts.join('\n')
 }

@@ -1,8 +1,8 @@
+import { join } from 'node:path'
 import { styleText } from 'node:util'
 import type { Log, Progress } from '../log.js'
 import type { Result } from '../result.js'
 import { MARKS, seconds, tailOf } from './summary.js'
-import { join } from 'node:path'
 
 type Style = Parameters<typeof styleText>[0]
 
@@ -15,7 +15,8 @@ export interface TerminalOptions {
 /** How often a log that is not a terminal hears of a build's progress. */
 const QUIET_SECONDS = 15
 
-const hasColour = (env: NodeJS.ProcessEnv) => !env.NO_COLOR && env.TERM !== 'dumb' && Boolean(process.stderr.isTTY)
+const hasColour = (env: NodeJS.ProcessEnv) =>
+  !env.NO_COLOR && env.TERM !== 'dumb' && Boolean(process.stderr.isTTY)
 
 /**
  * kc's own words go to stderr, so that stdout has what the guest wrote there and nothing else.
@@ -23,7 +24,8 @@ const hasColour = (env: NodeJS.ProcessEnv) => !env.NO_COLOR && env.TERM !== 'dum
  */
 export function terminalLog(options: TerminalOptions): Log {
   const colour = hasColour(options.env)
-  const paint = (style: Style, text: string) => (colour ? styleText(style, text, { validateStream: false }) : text)
+  const paint = (style: Style, text: string) =>
+    colour ? styleText(style, text, { validateStream: false }) : text
   const tty = Boolean(process.stderr.isTTY)
   let shown = false
   let stageStart = 0
@@ -38,7 +40,9 @@ export function terminalLog(options: TerminalOptions): Log {
     process.stderr.write(`${text}\n`)
   }
   const describe = ({ done, total, what }: Progress) =>
-    total ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}` : `${done} done, ${what}`
+    total
+      ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}`
+      : `${done} done, ${what}`
 
   return {
     stage(_stage, title) {
@@ -78,18 +82,24 @@ export function terminalLog(options: TerminalOptions): Log {
 /** Printed when the run has ended: what went wrong, where all of it is, and as the last line the verdict. */
 export function terminalResult(result: Result, env: NodeJS.ProcessEnv): string {
   const colour = hasColour(env)
-  const paint = (style: Style, text: string) => (colour ? styleText(style, text, { validateStream: false }) : text)
+  const paint = (style: Style, text: string) =>
+    colour ? styleText(style, text, { validateStream: false }) : text
   const lines: string[] = []
   if (result.verdict !== 'passed') {
     for (const detail of result.error?.details ?? []) lines.push(`    ${detail}`)
     if (['panic', 'hang', 'boot-failed'].includes(result.verdict)) {
-      const words = tailOf(join(result.runDirectory, 'console.log'), 16 * 1024).split(/\r?\n/).filter(Boolean).slice(-20)
+      const words = tailOf(join(result.runDirectory, 'console.log'), 16 * 1024)
+        .split(/\r?\n/)
+        .filter(Boolean)
+        .slice(-20)
       lines.push(paint('dim', '--- last lines of the console ---'), ...words, paint('dim', '---'))
     }
   }
   lines.push(paint('dim', `results: ${result.runDirectory}`))
   const good = result.verdict === 'passed'
   const mark = good ? '' : `${MARKS[result.verdict]} `
-  lines.push(`${mark}${paint(good ? ['green', 'bold'] : ['red', 'bold'], result.verdict)}: ${result.title} (${seconds(result.seconds)})`)
+  lines.push(
+    `${mark}${paint(good ? ['green', 'bold'] : ['red', 'bold'], result.verdict)}: ${result.title} (${seconds(result.seconds)})`,
+  )
   return `${lines.join('\n')}\n`
 }

@@ -17,8 +17,7 @@ interface Archive {
 
 const ARCHIVE = /^linux-source-(\d+\.\d+)(?:\.\d+)?\.tar\.(?:xz|bz2|zst|gz)$/
 
-const compareSeries = (a: string, b: string) =>
-  a.localeCompare(b, 'en', { numeric: true })
+const compareSeries = (a: string, b: string) => a.localeCompare(b, 'en', { numeric: true })
 
 /** Archives under /usr/src, the newest series first: Debian puts them there, Ubuntu one directory below. */
 async function findArchives(root = '/usr/src'): Promise<Archive[]> {
@@ -41,13 +40,17 @@ async function packageOf(path: string): Promise<{ name: string; version: string 
   const owner = await run({ file: 'dpkg-query', args: ['-S', path], deadline: 60 })
   const name = owner.status === 0 ? owner.stdout.split(':')[0] : undefined
   if (!name) return undefined
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholder
   const version = await run({ file: 'dpkg-query', args: ['-W', '-f=${Version}', name], deadline: 60 })
   return version.status === 0 ? { name, version: version.stdout } : undefined
 }
 
 /** The tag of a package version in the mapping of DEP-14, which escapes what git refuses in a ref. */
 export function packageTag(version: string): string {
-  return `debian/${version.replaceAll(':', '%').replaceAll('~', '_').replace(/\.(?=\.|$|lock$)/g, '.#')}`
+  return `debian/${version
+    .replaceAll(':', '%')
+    .replaceAll('~', '_')
+    .replace(/\.(?=\.|$|lock$)/g, '.#')}`
 }
 
 /**
@@ -70,7 +73,9 @@ export async function distroRepository(
   const gitDir = cachePath('trees', 'distro.git')
   if (!existsSync(join(gitDir, 'HEAD'))) await git(['init', '--quiet', '--bare', gitDir])
   const owner = await packageOf(archive.path)
-  const tag = owner ? packageTag(owner.version) : `archive/${createHash('sha256').update(archive.path).digest('hex').slice(0, 12)}`
+  const tag = owner
+    ? packageTag(owner.version)
+    : `archive/${createHash('sha256').update(archive.path).digest('hex').slice(0, 12)}`
   if (!(await resolveCommit(gitDir, `refs/tags/${tag}`))) {
     await importArchive(archive, { gitDir, tag, owner }, log, cancel)
   }
@@ -89,7 +94,15 @@ async function importArchive(
     log.info(`unpacking ${archive.path} (once for this version)`)
     const end = await run({
       file: 'tar',
-      args: ['--extract', '--file', archive.path, '--directory', scratch, '--strip-components=1', '--no-same-owner'],
+      args: [
+        '--extract',
+        '--file',
+        archive.path,
+        '--directory',
+        scratch,
+        '--strip-components=1',
+        '--no-same-owner',
+      ],
       cancel,
     })
     if (end.status !== 0) throw new SourceError(`${describeEnd('tar', end)}.`, lastLines(end.stderr, 3))
@@ -112,7 +125,10 @@ async function importArchive(
         [`GIT_COMMITTER_${key}`, value],
       ]),
     )
-    const commit = await git(['commit-tree', '-m', subject, tree], { ...call, env: { ...call.env, ...identity } })
+    const commit = await git(['commit-tree', '-m', subject, tree], {
+      ...call,
+      env: { ...call.env, ...identity },
+    })
     await git(['update-ref', `refs/heads/${archive.series}`, commit], call)
     await git(['update-ref', `refs/tags/${into.tag}`, commit], call)
   } finally {

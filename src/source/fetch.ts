@@ -12,7 +12,13 @@ import type { Tree } from './trees.js'
 /** Where a URL's objects are kept: a name that a person recognizes, and a hash that is unique. */
 export function repositoryPath(url: string, suffix = ''): string {
   const hash = createHash('sha256').update(url).digest('hex').slice(0, 12)
-  const name = url.replace(/\.git\/?$/, '').split(/[/:]/).filter(Boolean).slice(-2).join('-').replace(/[^\w.-]/g, '_')
+  const name = url
+    .replace(/\.git\/?$/, '')
+    .split(/[/:]/)
+    .filter(Boolean)
+    .slice(-2)
+    .join('-')
+    .replace(/[^\w.-]/g, '_')
   return cachePath('trees', `${name}-${hash}${suffix}.git`)
 }
 
@@ -41,7 +47,9 @@ async function openRepository(gitDir: string, reference?: string): Promise<void>
 export function splitAncestor(ref: string): { base: string; depth: number } | undefined {
   const match = /^(.+?)((?:~\d*|\^)+)$/.exec(ref)
   if (!match?.[1] || !match[2]) return undefined
-  const steps = [...match[2].matchAll(/~(\d*)|\^/g)].map(step => (step[1] === undefined || step[1] === '' ? 1 : Number(step[1])))
+  const steps = [...match[2].matchAll(/~(\d*)|\^/g)].map(step =>
+    step[1] === undefined || step[1] === '' ? 1 : Number(step[1]),
+  )
   return { base: match[1], depth: steps.reduce((sum, step) => sum + step, 0) }
 }
 
@@ -93,7 +101,16 @@ async function fetchOne(url: string, ref: string, call: GitCall): Promise<{ sha?
   // a name of its own for each ref: another run may fetch another ref at the same time
   const kept = `refs/kernelcraft/${createHash('sha256').update(ref).digest('hex').slice(0, 16)}`
   const end = await tryGit(
-    ['fetch', '--quiet', '--no-tags', '--depth=1', '--no-write-fetch-head', '--end-of-options', url, `+${ref}:${kept}`],
+    [
+      'fetch',
+      '--quiet',
+      '--no-tags',
+      '--depth=1',
+      '--no-write-fetch-head',
+      '--end-of-options',
+      url,
+      `+${ref}:${kept}`,
+    ],
     call,
   )
   if (end.status !== 0 || !call.gitDir) return { stderr: end.stderr }
@@ -101,7 +118,12 @@ async function fetchOne(url: string, ref: string, call: GitCall): Promise<{ sha?
 }
 
 /** The full SHA of `main~2` or `1234abc`, from the remote's history without any tree or file. */
-async function resolveRemotely(tree: Tree, ref: string, log: Log, cancel?: AbortSignal): Promise<string | undefined> {
+async function resolveRemotely(
+  tree: Tree,
+  ref: string,
+  log: Log,
+  cancel?: AbortSignal,
+): Promise<string | undefined> {
   const ancestor = splitAncestor(ref)
   if (!ancestor && !isHex(ref)) return undefined
   log.info(`resolving ${ref} on the history of ${publicUrl(tree.repo)}`)
@@ -109,7 +131,10 @@ async function resolveRemotely(tree: Tree, ref: string, log: Log, cancel?: Abort
   await openRepository(gitDir)
   const call: GitCall = { gitDir, cancel, deadline: 3600 }
   const shallow = ancestor && !isHex(ancestor.base) ? [`--depth=${ancestor.depth + 1}`] : []
-  const specs = ancestor && !isHex(ancestor.base) ? [`+${ancestor.base}:refs/kernelcraft/base`] : ['+refs/*:refs/remote/*']
+  const specs =
+    ancestor && !isHex(ancestor.base)
+      ? [`+${ancestor.base}:refs/kernelcraft/base`]
+      : ['+refs/*:refs/remote/*']
   const base = ancestor && !isHex(ancestor.base) ? 'refs/kernelcraft/base' : (ancestor?.base ?? ref)
   const end = await tryGit(
     ['fetch', '--quiet', '--no-tags', '--filter=tree:0', ...shallow, '--end-of-options', tree.repo, ...specs],
@@ -122,8 +147,14 @@ async function resolveRemotely(tree: Tree, ref: string, log: Log, cancel?: Abort
 async function explainFailure(tree: Tree, ref: string, stderr: string, call: GitCall): Promise<SourceError> {
   const url = publicUrl(tree.repo)
   const details = lastLines(stderr.replaceAll(tree.repo, url), 3)
-  const reachable = await tryGit(['ls-remote', '--quiet', '--end-of-options', tree.repo, 'HEAD'], { ...call, deadline: 120 })
+  const reachable = await tryGit(['ls-remote', '--quiet', '--end-of-options', tree.repo, 'HEAD'], {
+    ...call,
+    deadline: 120,
+  })
   return reachable.status === 0
     ? new SourceError(`${url} has no ref "${ref}".`, details)
-    : new SourceError(`${url} cannot be read: is it a git repository, and is it reachable from here?`, details)
+    : new SourceError(
+        `${url} cannot be read: is it a git repository, and is it reachable from here?`,
+        details,
+      )
 }

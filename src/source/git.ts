@@ -59,6 +59,8 @@ export async function git(args: readonly string[], call: GitCall = {}): Promise<
 
 /** Full id of the commit that `ref` names in this repository, or undefined. */
 export async function resolveCommit(gitDir: string, ref: string): Promise<string | undefined> {
-  const end = await tryGit(['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`], { gitDir })
+  const end = await tryGit(['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`], {
+    gitDir,
+  })
   return end.status === 0 ? end.stdout.trim() : undefined
 }

@@ -32,7 +32,12 @@ export async function locateSource(request: Request, log: Log, cancel?: AbortSig
   if (release === undefined) return await fromCheckout(request.path, ref ?? 'HEAD', log)
   if (release === DISTRO) {
     const { gitDir, branch } = await distroRepository(ref, log, cancel)
-    return await describe({ gitDir, tree: DISTRO, ref: ref ?? branch, sha: await resolveCommit(gitDir, ref ?? branch) })
+    return await describe({
+      gitDir,
+      tree: DISTRO,
+      ref: ref ?? branch,
+      sha: await resolveCommit(gitDir, ref ?? branch),
+    })
   }
   const tree = findTree(release)
   const reference = await objectsOf(request.path)
@@ -49,7 +54,9 @@ async function fromCheckout(path: string, ref: string, log: Log): Promise<Source
   }
   const changes = await tryGit(['-C', path, 'status', '--porcelain', '--untracked-files=no'])
   if (changes.status === 0 && changes.stdout.trim() !== '') {
-    log.warning(`${path} has uncommitted changes; they are not part of this run, which tests ${ref} as it is committed.`)
+    log.warning(
+      `${path} has uncommitted changes; they are not part of this run, which tests ${ref} as it is committed.`,
+    )
   }
   return await describe({ gitDir, tree: path, ref, sha: await resolveCommit(gitDir, ref) })
 }
@@ -64,7 +71,9 @@ async function describe(found: { gitDir: string; tree: string; ref: string; sha?
   ])
   const version = makefile.status === 0 ? kernelVersion(makefile.stdout) : undefined
   if (!version) {
-    throw new SourceError(`${tree} at ${ref} is no Linux kernel tree: its top directory has no kernel Makefile.`)
+    throw new SourceError(
+      `${tree} at ${ref} is no Linux kernel tree: its top directory has no kernel Makefile.`,
+    )
   }
   return { gitDir, tree, ref, sha, treeId, subject, version }
 }

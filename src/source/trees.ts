@@ -43,7 +43,9 @@ export function userTrees(path = join(homedir(), '.kernelcraft.conf')): Record<s
 
 /** True for what can only be a URL or a path, not a tree's name. */
 export function isUrl(release: string): boolean {
-  return /^[a-z][a-z0-9+.-]*:\/\//i.test(release) || /^[^/\s]+@[^/\s]+:/.test(release) || release.startsWith('/')
+  return (
+    /^[a-z][a-z0-9+.-]*:\/\//i.test(release) || /^[^/\s]+@[^/\s]+:/.test(release) || release.startsWith('/')
+  )
 }
 
 /** The tree that `release` names, or a nameless one for a URL. Throws SourceError with the nearest name. */

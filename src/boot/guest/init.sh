@@ -6,31 +6,25 @@
 #
 # usage: init.sh (as PID 1), then itself again inside the overlay with the word "inside"
 
-if [ -x /bin/busybox ]; then
-  # one static program in place of a dozen dynamic ones: half of the boot under emulation
-  bb() { /bin/busybox "$@"; }
-else
-  bb() { "$@"; }
-fi
+# one static program in place of a dozen dynamic ones: half of the boot under emulation
+bb=
+[ -x /bin/busybox ] && bb=/bin/busybox
 
 if [ "$1" != inside ]; then
   # /tmp is only a place to stand until the overlay is there
-  bb mount -n -t tmpfs -o mode=755 kernelcraft /tmp || exec echo "kernelcraft: no tmpfs"
-  bb mkdir /tmp/upper /tmp/work /tmp/root
-  if ! bb mount -n -t overlay -o lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work overlay /tmp/root; then
+  $bb mount -n -t tmpfs -o mode=755 kernelcraft /tmp || exec echo "kernelcraft: no tmpfs"
+  $bb mkdir /tmp/upper /tmp/work /tmp/root
+  if ! $bb mount -n -t overlay -o lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work overlay /tmp/root; then
     echo "kernelcraft: no overlay over the root; the kernel needs CONFIG_OVERLAY_FS and CONFIG_TMPFS_XATTR"
     exit 1
   fi
-  bb mount -n -t tmpfs -o mode=755 tmpfs /tmp/root/run
-  bb mkdir /tmp/root/run/kernelcraft /tmp/root/run/lock
-  bb mount -n --move /run /tmp/root/run/kernelcraft
-  bb mount -n -t proc proc /tmp/root/proc
-  bb mount -n -t sysfs sysfs /tmp/root/sys
-  bb mount -n --move /dev /tmp/root/dev 2>/dev/null || bb mount -n -t devtmpfs devtmpfs /tmp/root/dev
-  if [ -x /bin/busybox ]; then
-    exec /bin/busybox chroot /tmp/root /bin/sh /run/kernelcraft/init.sh inside
-  fi
-  exec chroot /tmp/root /bin/sh /run/kernelcraft/init.sh inside
+  $bb mount -n -t tmpfs -o mode=755 tmpfs /tmp/root/run
+  $bb mkdir /tmp/root/run/kernelcraft /tmp/root/run/lock
+  $bb mount -n --move /run /tmp/root/run/kernelcraft
+  $bb mount -n -t proc proc /tmp/root/proc
+  $bb mount -n -t sysfs sysfs /tmp/root/sys
+  $bb mount -n --move /dev /tmp/root/dev 2>/dev/null || $bb mount -n -t devtmpfs devtmpfs /tmp/root/dev
+  exec $bb chroot /tmp/root /bin/sh /run/kernelcraft/init.sh inside
 fi
 
 share=/run/kernelcraft
@@ -47,19 +41,19 @@ read -r release < /proc/sys/kernel/osrelease
 echo "init $release" >&3
 
 # what has a mount point is mounted, what the kernel lacks is left out
-bb mkdir -p /dev/pts /dev/shm
-bb mount -n -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
-bb mount -n -t tmpfs -o mode=1777 tmpfs /dev/shm
-[ -d /sys/fs/cgroup ] && bb mount -n -t cgroup2 cgroup2 /sys/fs/cgroup
-[ -d /sys/kernel/debug ] && bb mount -n -t debugfs debugfs /sys/kernel/debug
-[ -d /sys/kernel/tracing ] && bb mount -n -t tracefs tracefs /sys/kernel/tracing
-[ -d /sys/fs/bpf ] && bb mount -n -t bpf bpf /sys/fs/bpf
-[ -d /sys/kernel/config ] && bb mount -n -t configfs configfs /sys/kernel/config
-[ -d /sys/kernel/security ] && bb mount -n -t securityfs securityfs /sys/kernel/security
-[ -e /dev/fd ] || bb ln -s /proc/self/fd /dev/fd
-[ -e /dev/stdin ] || bb ln -s /proc/self/fd/0 /dev/stdin
-[ -e /dev/stdout ] || bb ln -s /proc/self/fd/1 /dev/stdout
-[ -e /dev/stderr ] || bb ln -s /proc/self/fd/2 /dev/stderr
+$bb mkdir -p /dev/pts /dev/shm
+$bb mount -n -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+$bb mount -n -t tmpfs -o mode=1777 tmpfs /dev/shm
+[ -d /sys/fs/cgroup ] && $bb mount -n -t cgroup2 cgroup2 /sys/fs/cgroup
+[ -d /sys/kernel/debug ] && $bb mount -n -t debugfs debugfs /sys/kernel/debug
+[ -d /sys/kernel/tracing ] && $bb mount -n -t tracefs tracefs /sys/kernel/tracing
+[ -d /sys/fs/bpf ] && $bb mount -n -t bpf bpf /sys/fs/bpf
+[ -d /sys/kernel/config ] && $bb mount -n -t configfs configfs /sys/kernel/config
+[ -d /sys/kernel/security ] && $bb mount -n -t securityfs securityfs /sys/kernel/security
+[ -e /dev/fd ] || $bb ln -s /proc/self/fd /dev/fd
+[ -e /dev/stdin ] || $bb ln -s /proc/self/fd/0 /dev/stdin
+[ -e /dev/stdout ] || $bb ln -s /proc/self/fd/1 /dev/stdout
+[ -e /dev/stderr ] || $bb ln -s /proc/self/fd/2 /dev/stderr
 
 # settings made by the host: KC_... variables
 . "$share/settings"
@@ -67,68 +61,66 @@ bb mount -n -t tmpfs -o mode=1777 tmpfs /dev/shm
 # a working directory under /tmp stays visible through the tmpfs that hides the rest
 case "$KC_DIRECTORY/" in
   /tmp/?*)
-    bb mkdir -p "$share-tmp"
-    bb mount -n --bind "$KC_DIRECTORY" "$share-tmp" && kept=1
+    $bb mkdir -p "$share-tmp"
+    $bb mount -n --bind "$KC_DIRECTORY" "$share-tmp" && kept=1
     ;;
 esac
-bb mount -n -t tmpfs -o mode=1777 tmpfs /tmp
+$bb mount -n -t tmpfs -o mode=1777 tmpfs /tmp
 if [ -n "$kept" ]; then
-  bb mkdir -p "$KC_DIRECTORY" && bb mount -n --move "$share-tmp" "$KC_DIRECTORY"
+  $bb mkdir -p "$KC_DIRECTORY" && $bb mount -n --move "$share-tmp" "$KC_DIRECTORY"
 fi
 
 # masks, where the host could not lay them below the export
 if [ -n "$KC_MASKS" ]; then
   while IFS= read -r masked; do
-    if [ -d "$masked" ]; then bb mount -n -t tmpfs -o mode=700,size=4k masked "$masked"
-    elif [ -e "$masked" ]; then bb mount -n --bind /dev/null "$masked"
+    if [ -d "$masked" ]; then $bb mount -n -t tmpfs -o mode=700,size=4k masked "$masked"
+    elif [ -e "$masked" ]; then $bb mount -n --bind /dev/null "$masked"
     fi
   done < "$share/masks"
 fi
 
 if [ -n "$KC_MODULES" ]; then
-  bb mkdir -p "/lib/modules/$release"
-  bb mount -n -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose kcmodules "/lib/modules/$release"
+  $bb mkdir -p "/lib/modules/$release"
+  $bb mount -n -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose kcmodules "/lib/modules/$release"
 fi
 
 read -r hostname < "$share/hostname" && echo "$hostname" > /proc/sys/kernel/hostname
-if [ -x /bin/busybox ]; then bb ip link set lo up
-elif command -v ip > /dev/null; then ip link set lo up
-fi
+$bb ip link set lo up 2>/dev/null
 # QEMU's user network has its resolver at a fixed place
 if [ -n "$KC_RESOLVER" ]; then
-  bb rm -f /etc/resolv.conf
+  $bb rm -f /etc/resolv.conf
   echo "nameserver $KC_RESOLVER" > /etc/resolv.conf
 fi
 
 # commands in a control group of their own, so that what they leave behind can be ended in one write
 group=/sys/fs/cgroup/kernelcraft
-bb mkdir "$group" 2>/dev/null || group=
+$bb mkdir "$group" 2>/dev/null || group=
 
 if [ -n "$KC_TERMINAL" ]; then
-  bb stty -F /dev/hvc0 sane rows "$KC_ROWS" cols "$KC_COLUMNS" iutf8 2>/dev/null
+  $bb stty -F /dev/hvc0 sane rows "$KC_ROWS" cols "$KC_COLUMNS" iutf8 2>/dev/null
   # the window's size, as it changes
   while read -r rows columns; do
-    bb stty -F /dev/hvc0 rows "$rows" cols "$columns"
+    $bb stty -F /dev/hvc0 rows "$rows" cols "$columns"
   done < "$port_window" &
   echo commands >&3
   (
     [ -n "$group" ] && echo 0 > "$group/cgroup.procs"
     exec 3>&-
-    exec bb setsid -c /bin/sh "$share/run.sh" < /dev/hvc0 > /dev/hvc0 2>&1
+    exec $bb setsid -c /bin/sh "$share/run.sh" < /dev/hvc0 > /dev/hvc0 2>&1
   )
   status=$?
 else
   # Pipes in between: a port can be opened once only, and commands reopen /dev/stdout.
-  bb mkfifo -m 600 "$share-out" "$share-err"
-  bb cat < "$share-out" > "$port_stdout" &
+  $bb mkfifo -m 600 "$share-out" "$share-err"
+  $bb cat < "$share-out" > "$port_stdout" &
   out=$!
-  bb cat < "$share-err" > "$port_stderr" &
+  $bb cat < "$share-err" > "$port_stderr" &
   err=$!
   echo commands >&3
   (
     [ -n "$group" ] && echo 0 > "$group/cgroup.procs"
     exec 3>&-
-    exec bb setsid /bin/sh "$share/run.sh" < /dev/null > "$share-out" 2> "$share-err"
+    exec $bb setsid /bin/sh "$share/run.sh" < /dev/null > "$share-out" 2> "$share-err"
   )
   status=$?
   echo "ended $status" >&3
@@ -141,4 +133,4 @@ echo "status $status" >&3
 echo 1 > /proc/sys/kernel/sysrq
 echo o > /proc/sysrq-trigger
 # power-off happens in a work queue, and PID 1 must not end before it
-while :; do bb sleep 1000; done
+while :; do $bb sleep 1000; done 2>/dev/null

@@ -1,0 +1,12 @@
+import { guest, KERNEL, kc } from '../kc.js'
+
+/** Builds the kernel that the e2e tests boot, once. */
+export default async function setup(): Promise<void> {
+  const ready = await kc(['doctor', '--install'])
+  if (ready.status !== 0) throw new Error(`kc doctor --install: ${ready.stdout}${ready.stderr}`)
+  const built = await kc([...KERNEL, '--accel', 'tcg', '-e', 'true'])
+  if (built.status !== 0) throw new Error(`the e2e kernel: ${built.stderr}`)
+  const again = await guest(['-e', 'uname -r'])
+  if (!/^6\.12\.\d+-rc\n$/.test(again.stdout.toString()))
+    throw new Error(`unexpected kernel: ${again.stdout}`)
+}

@@ -1,0 +1,95 @@
+import { spawn } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Result } from '../src/result.js'
+
+export const ROOT = resolve(import.meta.dirname, '..')
+export const KC = join(ROOT, 'dist', 'kc', 'index.js')
+export const CACHE = process.env.KERNELCRAFT_CACHE ?? join(homedir(), '.cache', 'kernelcraft')
+/** Files of tests that a guest has to see: /tmp is not part of the snapshot. */
+export const SCRATCH = join(CACHE, 'test')
+
+export function scratch(name: string): string {
+  const path = join(SCRATCH, `${name}-${process.pid}`)
+  rmSync(path, { recursive: true, force: true })
+  mkdirSync(path, { recursive: true })
+  return path
+}
+
+export interface Ended {
+  status: number | null
+  signal: NodeJS.Signals | null
+  stdout: Buffer
+  stderr: string
+  /** undefined where no run took place */
+  result?: Result
+  runDirectory?: string
+}
+
+export interface Started {
+  pid: number
+  ended: Promise<Ended>
+  /** resolves when the text has appeared on stderr */
+  saw(text: string): Promise<void>
+}
+
+/** Starts the real kc of dist/. */
+export function startKc(
+  args: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
+): Started {
+  const child = spawn(process.execPath, [KC, ...args], {
+    cwd: options.cwd ?? ROOT,
+    env: { ...process.env, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const stdout: Buffer[] = []
+  let stderr = ''
+  const waiting: { text: string; found: () => void }[] = []
+  child.stdout.on('data', chunk => stdout.push(chunk))
+  child.stderr.on('data', chunk => {
+    stderr += chunk
+    for (const { text, found } of waiting) if (stderr.includes(text)) found()
+  })
+  const ended = new Promise<Ended>(done => {
+    child.on('close', (status, signal) => {
+      const runDirectory = /^\s*results: (.*)$/m.exec(stderr)?.[1]
+      let result: Result | undefined
+      try {
+        result = JSON.parse(readFileSync(join(runDirectory ?? '', 'result.json'), 'utf8'))
+      } catch {
+        // killed before it could write one
+      }
+      done({ status, signal, stdout: Buffer.concat(stdout), stderr, result, runDirectory })
+    })
+  })
+  return {
+    pid: child.pid ?? 0,
+    ended,
+    saw: text =>
+      new Promise((found, reject) => {
+        if (stderr.includes(text)) return found()
+        waiting.push({ text, found })
+        ended.then(end => reject(new Error(`ended without "${text}": ${end.stderr}`)))
+      }),
+  }
+}
+
+export async function kc(
+  args: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
+): Promise<Ended> {
+  return await startKc(args, options).ended
+}
+
+/** The kernel that all e2e tests boot: the distribution's 6.12 with the test fragment, emulated unless a test says otherwise. */
+export const KERNEL = ['-r', 'distro', '-c', '6.12', '-f', 'test'] as const
+
+/** Boots the kernel that global-setup built. */
+export async function guest(
+  args: readonly string[],
+  options: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
+): Promise<Ended> {
+  return await kc([...KERNEL, '-s', '--accel', 'tcg', ...args], options)
+}
