@@ -59,7 +59,7 @@ export async function killGroup(pgid: number, graceMs = GRACE_MS): Promise<void>
  */
 export function guardGroup(pgid: number): () => void {
   const script =
-    'read -r word; [ "$word" = dismissed ] && exit 0; kill -TERM -- "-$1"; sleep 2; kill -KILL -- "-$1"'
+    'read -r word; [ "$word" = dismissed ] && exit 0; kill -s TERM -- "-$1"; sleep 2; kill -s KILL -- "-$1"'
   const guard = spawn('/bin/sh', ['-c', script, 'kernelcraft-guard', String(pgid)], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],

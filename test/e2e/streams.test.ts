@@ -15,7 +15,7 @@ it.each([0, 7, 128, 255])('the exit status %d arrives as it is', async status =>
 
 it('a script of 100 kB is run to its end', async () => {
   const filler = Array.from(
-    { length: 2500 },
+    { length: 2800 },
     (_, index) => `: filler line ${index} ${'x'.repeat(20)}\n`,
   ).join('')
   const script = `${filler}echo "the end is here: $0"\n`

@@ -24,9 +24,12 @@ if [ "$1" != inside ]; then
   $bb mount -n -t proc proc /tmp/root/proc
   $bb mount -n -t sysfs sysfs /tmp/root/sys
   $bb mount -n --move /dev /tmp/root/dev 2>/dev/null || $bb mount -n -t devtmpfs devtmpfs /tmp/root/dev
-  exec $bb chroot /tmp/root /bin/sh /run/kernelcraft/init.sh inside
+  # moved over the old root, not only entered: user namespaces cannot be made from inside a chroot (user_namespaces(7))
+  cd /tmp/root || exit 1
+  $bb mount -n --move . / && exec $bb chroot . /bin/sh /run/kernelcraft/init.sh inside
 fi
 
+cd /
 share=/run/kernelcraft
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 

@@ -1,0 +1,157 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { type ResultsService, startResultsService } from '../harness/results.js'
+import { makeStep, NODES, type Step } from '../harness/runner.js'
+
+const KERNEL = { release: 'distro', ref: '6.12', config: 'test', 'skip-build': 'true', accel: 'tcg' }
+
+let service: ResultsService
+const steps: Step[] = []
+beforeAll(async () => {
+  service = await startResultsService()
+})
+afterAll(() => service.close())
+afterEach(() => {
+  for (const step of steps.splice(0)) step.remove()
+})
+
+function step(node: keyof typeof NODES, inputs: Record<string, string>, env: NodeJS.ProcessEnv = {}): Step {
+  const made = makeStep(node, inputs, {
+    env: { ACTIONS_RESULTS_URL: service.url, ACTIONS_RUNTIME_TOKEN: service.token, ...env },
+  })
+  steps.push(made)
+  return made
+}
+
+/** Names of the files in an uploaded zip. */
+function namesIn(zip: Buffer, at: string): string[] {
+  const path = join(at, 'artifact.zip')
+  writeFileSync(path, zip)
+  const listed = execFileSync('python3', ['-m', 'zipfile', '-l', path], { encoding: 'utf8' })
+  return listed
+    .split('\n')
+    .slice(1)
+    .map(line => line.split(' ')[0] ?? '')
+    .filter(Boolean)
+}
+
+describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
+  it('a passing run: outputs, summary, artifact, groups', async () => {
+    const one = step(node, { ...KERNEL, run: 'uname -r\necho "token: ${GITHUB_TOKEN-none}"\n' })
+    const end = await one.main()
+    expect(end.log).toContain('token: none')
+    expect(end.status).toBe(0)
+    expect(end.outputs).toMatchObject({ verdict: 'passed', 'exit-code': '0' })
+    expect(end.outputs['kernel-release']).toMatch(/^6\.12\.\d+-rc$/)
+    expect(end.outputs.sha).toMatch(/^[0-9a-f]{40}$/)
+    expect(readFileSync(end.outputs['console-log'] ?? '', 'utf8')).toContain('Linux version')
+    expect(JSON.parse(readFileSync(end.outputs.result ?? '', 'utf8')).verdict).toBe('passed')
+    expect(end.summary).toContain('KernelCraft: passed')
+    expect(end.summary).toMatch(/kc -r distro -c [0-9a-f]{40} -e/)
+    expect(end.commands.filter(({ command }) => command === 'group').length).toBeGreaterThanOrEqual(3)
+    const artifact = service.artifacts.find(({ name }) => end.log.includes(name))
+    expect(artifact?.finalized).toBe(true)
+    expect(namesIn(artifact?.content ?? Buffer.alloc(0), one.runnerTemp)).toEqual(
+      expect.arrayContaining(['result.json', 'console.log', 'summary.md', 'stdout.log']),
+    )
+    expect(end.outputs['artifact-url']).toMatch(
+      /^https:\/\/github\.com\/owner\/linux\/actions\/runs\/42\/artifacts\/\d+$/,
+    )
+    // nothing is left for post to upload
+    const count = service.artifacts.length
+    expect((await one.post()).status).toBe(0)
+    expect(service.artifacts.length).toBe(count)
+  })
+
+  it('a failing test fails the step and uploads all the same', async () => {
+    const end = await step(node, { ...KERNEL, run: 'echo about to fail\nfalse\necho not reached' }).main()
+    expect(end.status).toBe(1)
+    expect(end.outputs).toMatchObject({ verdict: 'test-failed', 'exit-code': '1' })
+    expect(end.log).not.toContain('not reached')
+    expect(end.commands).toContainEqual(
+      expect.objectContaining({
+        command: 'error',
+        message: 'KernelCraft: test-failed: The commands ended with status 1.',
+      }),
+    )
+    expect(end.outputs['artifact-id']).toMatch(/^\d+$/)
+  })
+
+  it('what the guest prints is never a workflow command', async () => {
+    const evil = `echo "::set-output name=verdict::forged"; echo "::error::forged"; printf '::warning::no newline'
+echo "::stop-commands::x" >&2; printf '\\r::error::carriage'; echo; echo "::add-mask::6.12"; printf '::endgroup::'`
+    const end = await step(node, { ...KERNEL, run: evil }).main()
+    expect(end.outputs.verdict).toBe('passed')
+    expect(end.log).toContain('::error::forged')
+    // groups are ours; debug lines and the mask of its signature are the artifact client's
+    const acted = end.commands.filter(
+      ({ command, message }) => !['group', 'endgroup', 'debug'].includes(command) && message !== 'x',
+    )
+    expect(acted).toEqual([])
+  })
+})
+
+it('a cancelled step stops the guest in time, and post uploads what there is', async () => {
+  const one = step('node24', { ...KERNEL, run: 'echo "up and running"; sleep 1000' })
+  let cancelled = 0
+  const end = await one.main((line, kill) => {
+    if (!line.includes('up and running') || cancelled > 0) return
+    cancelled = Date.now()
+    kill('SIGINT')
+  })
+  expect(end.outputs.verdict).toBe('cancelled')
+  expect(end.status).toBe(1)
+  expect(service.artifacts.some(({ name }) => end.log.includes(name))).toBe(false)
+  const post = await one.post()
+  expect(post.log).toContain('uploaded')
+  expect(service.artifacts.at(-1)?.finalized).toBe(true)
+})
+
+it('a step that was killed is cleaned up by post, and its console is kept', async () => {
+  const one = step('node24', { ...KERNEL, run: 'echo "up and running"; sleep 1000' })
+  await one.main((line, kill) => {
+    if (line.includes('up and running')) kill('SIGKILL')
+  })
+  const post = await one.post()
+  expect(post.status).toBe(0)
+  expect(service.artifacts.at(-1)?.finalized).toBe(true)
+  expect(namesIn(service.artifacts.at(-1)?.content ?? Buffer.alloc(0), one.runnerTemp)).toContain(
+    'console.log',
+  )
+})
+
+it('an artifact service that fails does not change the verdict', async () => {
+  service.failWith(400, 1000)
+  const end = await step('node24', { ...KERNEL, run: 'true' }).main()
+  service.failWith(0, 0)
+  expect(end.status).toBe(0)
+  expect(end.outputs.verdict).toBe('passed')
+  expect(end.commands).toContainEqual(expect.objectContaining({ command: 'warning' }))
+})
+
+it.each([
+  [{ ...KERNEL, run: '' }, /^run is empty/],
+  [{ ...KERNEL, run: 'true', memory: '12x' }, /^memory is "12x"/],
+  [{ ...KERNEL, run: 'true', 'retention-days': '0' }, /^retention-days/],
+])('bad input %#: one sentence, no work', async (inputs, sentence) => {
+  const one = step('node20', inputs)
+  const end = await one.main()
+  expect(end.status).toBe(2)
+  const errors = end.commands.filter(({ command }) => command === 'error')
+  expect(errors).toHaveLength(1)
+  expect(errors[0]?.message).toMatch(sentence)
+  expect(existsSync(end.outputs['run-directory'] ?? '/nonexistent')).toBe(false)
+})
+
+it('an unknown input is told with the nearest name', async () => {
+  const end = await step('node20', { ...KERNEL, run: 'true', 'boot-timeot': '5m' }).main()
+  expect(end.status).toBe(0)
+  expect(end.commands).toContainEqual(
+    expect.objectContaining({
+      command: 'warning',
+      message: 'There is no input "boot-timeot"; did you mean boot-timeout?',
+    }),
+  )
+})

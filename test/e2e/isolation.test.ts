@@ -1,0 +1,101 @@
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { CACHE, guest, scratch } from '../kc.js'
+
+let canary = ''
+beforeAll(() => {
+  canary = scratch('canary')
+  mkdirSync(join(canary, 'deep', 'er'), { recursive: true })
+  writeFileSync(join(canary, 'file'), 'unharmed\n')
+  writeFileSync(join(canary, 'deep', 'er', 'file'), 'unharmed too\n')
+})
+afterAll(() => rmSync(canary, { recursive: true, force: true }))
+
+const intact = () => {
+  expect(readFileSync(join(canary, 'file'), 'utf8')).toBe('unharmed\n')
+  expect(readFileSync(join(canary, 'deep', 'er', 'file'), 'utf8')).toBe('unharmed too\n')
+  expect(readdirSync(canary).sort()).toEqual(['deep', 'file'])
+}
+
+it('the guest destroys a directory of its own, and then its whole root, and the host does not notice', async () => {
+  // the canary proves the snapshot first, so that a failing test harms nobody
+  const proof = await guest([
+    '-e',
+    `cd '${canary}'; rm -r deep; echo changed > file; echo new > another; cat file; ls`,
+  ])
+  expect(proof.stdout.toString()).toBe('changed\nanother\nfile\n')
+  intact()
+
+  const before = readdirSync('/etc').length
+  // an emulated guest needs many minutes for all of a big root: half a minute of it, then what it cannot live without
+  const end = await guest([
+    '-e',
+    `rm -rf --no-preserve-root / 2>/dev/null & sleep 30; kill -9 $!; rm -rf /etc /usr/sbin /usr/bin
+echo "gone: $(echo /etc/* /usr/bin/*)"; rm / || echo "and no rm"; exit 5`,
+  ])
+  expect(end.stdout.toString()).toBe('gone: /etc/* /usr/bin/*\nand no rm\n')
+  // and the status arrived all the same
+  expect(end.result?.exitCode).toBe(5)
+  intact()
+  expect(readdirSync('/etc').length).toBe(before)
+})
+
+/** Leaves every chroot and finds the root that the host exports (chroot(2) tells how), then runs a line of shell there. */
+const ESCAPE = `perl -e 'opendir D, "/"; mkdir "/run/trap"; chroot "/run/trap"; chdir D; chdir ".." for 1..9; chroot "."; exec "/bin/sh", "-c", shift' --`
+
+it('the export cannot be written, not even from the first root or by mounting it again', async () => {
+  const script = `mkdir /mnt/raw
+mount -t 9p -o rw,trans=virtio,version=9p2000.L /dev/root /mnt/raw && exit 40
+mount -o remount,rw / 2>/dev/null
+nsenter --target 1 --mount -- sh -c 'echo harm > "${canary}/from-first-namespace"' 2>/dev/null
+${ESCAPE} 'mount -o remount,rw /; test -e "${canary}/file" && echo harm > "${canary}/file"; rm -rf "${canary}/deep"; mknod "${canary}/node" c 1 3' 2>/dev/null
+exit 0`
+  const end = await guest(['-e', script])
+  expect(end.result?.exitCode).toBe(0)
+  intact()
+})
+
+it('user namespaces and control groups work, as containers need them', async () => {
+  const end = await guest([
+    '-e',
+    'unshare --user --map-root-user --mount --pid --fork --net id -u; mkdir /sys/fs/cgroup/mine; cat /sys/fs/cgroup/cgroup.controllers',
+  ])
+  expect(end.stdout.toString()).toMatch(/^0\n.*cpu.*memory/s)
+})
+
+it('a planted key cannot be read in the guest, whatever its root tries', async () => {
+  const home = scratch('home')
+  mkdirSync(join(home, '.ssh'))
+  writeFileSync(join(home, '.ssh', 'id_ed25519'), 'PLANTED-KEY\n')
+  writeFileSync(join(home, '.netrc'), 'PLANTED-NETRC\n')
+  writeFileSync(join(home, 'open'), 'no secret\n')
+  const temp = join(home, 'runner-temp')
+  mkdirSync(temp)
+  writeFileSync(join(temp, 'token'), 'PLANTED-TOKEN\n')
+  const script = `cat '${home}/open'
+cat '${home}/.ssh/id_ed25519' '${home}/.netrc' '${temp}/token' 2>/dev/null
+umount '${home}/.ssh' '${home}/.netrc' 2>/dev/null
+grep -r PLANTED '${home}'
+cut -d: -f2 /etc/shadow | grep '[$]'
+umount -l /proc /sys /run 2>/dev/null
+${ESCAPE} 'cat "${home}/open"; umount -l /proc /sys /dev; grep -r PLANTED "${home}"; cut -d: -f2 /etc/shadow | grep "[$]"; ls -A /sys'
+exit 0`
+  const end = await guest(['-e', script], {
+    env: { HOME: home, KERNELCRAFT_CACHE: CACHE, RUNNER_TEMP: temp },
+  })
+  rmSync(home, { recursive: true, force: true })
+  expect(end.result?.boot?.snapshot).toBe('namespace')
+  expect(end.stdout.toString()).toBe('no secret\nno secret\n')
+})
+
+it('the working directory is there in the guest, also under /tmp', async () => {
+  const end = await guest(['-e', 'pwd; ls file'], { cwd: canary })
+  expect(end.stdout.toString()).toBe(`${canary}\nfile\n`)
+  const directory = '/tmp/kernelcraft-e2e-cwd'
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(join(directory, 'here'), '')
+  const temporary = await guest(['-e', 'pwd; ls -A; ls -A /tmp'], { cwd: directory })
+  rmSync(directory, { recursive: true, force: true })
+  expect(temporary.stdout.toString()).toBe(`${directory}\nhere\nkernelcraft-e2e-cwd\n`)
+})
