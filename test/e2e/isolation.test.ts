@@ -41,17 +41,17 @@ echo "gone: $(echo /etc/* /usr/bin/*)"; rm / || echo "and no rm"; exit 5`,
   expect(readdirSync('/etc').length).toBe(before)
 })
 
-/** Leaves every chroot and finds the root that the host exports (chroot(2) tells how), then runs a line of shell there. */
-const ESCAPE = `perl -e 'opendir D, "/"; mkdir "/run/trap"; chroot "/run/trap"; chdir D; chdir ".." for 1..9; chroot "."; exec "/bin/sh", "-c", shift' --`
+/** Takes the overlay off and goes to the root that the host exports, then runs a line of shell there (x86-64: umount2, setns). */
+const ESCAPE = `perl -e 'my $root = "/"; open NS, "/proc/self/ns/mnt"; syscall 166, $root, 2; syscall 308, fileno NS, 0; exec "/bin/sh", "-c", shift' --`
 
 it('the export cannot be written, not even from the first root or by mounting it again', async () => {
   const script = `mkdir /mnt/raw
 mount -t 9p -o rw,trans=virtio,version=9p2000.L /dev/root /mnt/raw && exit 40
 mount -o remount,rw / 2>/dev/null
 nsenter --target 1 --mount -- sh -c 'echo harm > "${canary}/from-first-namespace"' 2>/dev/null
-${ESCAPE} 'mount -o remount,rw /; test -e "${canary}/file" && echo harm > "${canary}/file"; rm -rf "${canary}/deep"; mknod "${canary}/node" c 1 3' 2>/dev/null
-exit 0`
+${ESCAPE} 'cat "${canary}/file"; mount -o remount,rw / && echo harm > "${canary}/file"; rm -rf "${canary}/deep"; mknod "${canary}/node" c 1 3; exit 0'`
   const end = await guest(['-e', script])
+  expect(end.stdout.toString()).toBe('unharmed\n')
   expect(end.result?.exitCode).toBe(0)
   intact()
 })
@@ -73,20 +73,18 @@ it('a planted key cannot be read in the guest, whatever its root tries', async (
   const temp = join(home, 'runner-temp')
   mkdirSync(temp)
   writeFileSync(join(temp, 'token'), 'PLANTED-TOKEN\n')
-  const script = `cat '${home}/open'
+  const script = `set +e; cat '${home}/open'
 cat '${home}/.ssh/id_ed25519' '${home}/.netrc' '${temp}/token' 2>/dev/null
 umount '${home}/.ssh' '${home}/.netrc' 2>/dev/null
 grep -r PLANTED '${home}'
 cut -d: -f2 /etc/shadow | grep '[$]'
-umount -l /proc /sys /run 2>/dev/null
-${ESCAPE} 'cat "${home}/open"; umount -l /proc /sys /dev; grep -r PLANTED "${home}"; cut -d: -f2 /etc/shadow | grep "[$]"; ls -A /sys'
-exit 0`
+${ESCAPE} 'cat "${home}/open"; umount -l /dev; ls -A /proc /sys /dev /run; grep -r PLANTED "${home}"; cut -d: -f2 /etc/shadow | grep "[$]"; exit 0'`
   const end = await guest(['-e', script], {
     env: { HOME: home, KERNELCRAFT_CACHE: CACHE, RUNNER_TEMP: temp },
   })
   rmSync(home, { recursive: true, force: true })
   expect(end.result?.boot?.snapshot).toBe('namespace')
-  expect(end.stdout.toString()).toBe('no secret\nno secret\n')
+  expect(end.stdout.toString()).toBe('no secret\nno secret\n/dev:\n\n/proc:\n\n/run:\n\n/sys:\n')
 })
 
 it('the working directory is there in the guest, also under /tmp', async () => {

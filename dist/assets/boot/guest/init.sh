@@ -98,6 +98,9 @@ fi
 # commands in a control group of their own, so that what they leave behind can be ended in one write
 group=/sys/fs/cgroup/kernelcraft
 $bb mkdir "$group" 2>/dev/null || group=
+# opened now: the commands may take /proc and /sys away
+exec 4> /proc/sysrq-trigger
+if [ -n "$group" ]; then exec 5> "$group/cgroup.kill"; else exec 5> /dev/null; fi
 
 if [ -n "$KC_TERMINAL" ]; then
   $bb stty -F /dev/hvc0 sane rows "$KC_ROWS" cols "$KC_COLUMNS" iutf8 2>/dev/null
@@ -108,32 +111,31 @@ if [ -n "$KC_TERMINAL" ]; then
   echo commands >&3
   (
     [ -n "$group" ] && echo 0 > "$group/cgroup.procs"
-    exec 3>&-
+    exec 3>&- 4>&- 5>&-
     exec $bb setsid -c /bin/sh "$share/run.sh" < /dev/hvc0 > /dev/hvc0 2>&1
   )
   status=$?
 else
   # Pipes in between: a port can be opened once only, and commands reopen /dev/stdout.
   $bb mkfifo -m 600 "$share-out" "$share-err"
-  $bb cat < "$share-out" > "$port_stdout" &
+  $bb cat < "$share-out" > "$port_stdout" 3>&- &
   out=$!
-  $bb cat < "$share-err" > "$port_stderr" &
+  $bb cat < "$share-err" > "$port_stderr" 3>&- &
   err=$!
   echo commands >&3
   (
     [ -n "$group" ] && echo 0 > "$group/cgroup.procs"
-    exec 3>&-
+    exec 3>&- 4>&- 5>&-
     exec $bb setsid /bin/sh "$share/run.sh" < /dev/null > "$share-out" 2> "$share-err"
   )
   status=$?
   echo "ended $status" >&3
   # What still holds the pipes would keep them from ending. Whatever left the group, the host waits for only so long.
-  [ -n "$group" ] && echo 1 > "$group/cgroup.kill"
+  echo 1 >&5
   wait "$out" "$err"
 fi
 
 echo "status $status" >&3
-echo 1 > /proc/sys/kernel/sysrq
-echo o > /proc/sysrq-trigger
+echo o >&4
 # power-off happens in a work queue, and PID 1 must not end before it
 while :; do $bb sleep 1000; done 2>/dev/null
