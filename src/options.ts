@@ -284,3 +284,18 @@ export function flagOf(option: Option): string {
 export function optionsOf(face: 'action' | 'kc'): Option[] {
   return OPTIONS.filter(option => option.only === undefined || option.only === face)
 }
+
+/** What the action tells the steps after it. */
+export const OUTPUTS = {
+  verdict:
+    'passed, test-failed, panic, hang, boot-failed, build-failed, config-failed, source-failed, infra-error or cancelled',
+  title: 'One sentence that explains the verdict.',
+  'exit-code': 'Status of the commands in the guest; empty if it was never known.',
+  sha: 'Full id of the commit that was tested.',
+  'kernel-release': 'What `uname -r` says of the kernel.',
+  'run-directory': 'Directory with everything that the run learned.',
+  'console-log': 'Path of the console log.',
+  result: 'Path of result.json, see schema/result.schema.json.',
+  'artifact-id': 'Id of the uploaded artifact.',
+  'artifact-url': 'Where a browser finds it.',
+} as const

@@ -148,5 +148,5 @@ export function secretPaths(places: SecretPlaces): string[] {
 
 /** /etc/shadow with every password hash replaced: logins stay known to PAM, hashes stay at home. */
 export function withoutHashes(shadow: string): string {
-  return shadow.replace(/^([^:\n]+):[^:\n]*:/gm, '$1:*:')
+  return shadow.replace(/^([^:\n]+):[^:\n]+:/gm, '$1:*:')
 }

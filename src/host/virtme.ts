@@ -59,9 +59,9 @@ export async function findVirtme(): Promise<Virtme> {
 }
 
 /** A Python that can run virtme-ng. Throws InfraError that names what was found. */
-export async function findPython(): Promise<string> {
+export async function findPython(candidates?: readonly (string | undefined)[]): Promise<string> {
   // the distribution's own first: a shim of a version manager may vanish under the environment
-  const candidates = ['/usr/bin/python3', await which('python3')]
+  candidates ??= ['/usr/bin/python3', await which('python3')]
   let found = 'none'
   for (const path of candidates) {
     if (!path || !existsSync(path)) continue

@@ -42,11 +42,13 @@ async function takeLock(path: string): Promise<boolean> {
 }
 
 /**
- * The first free workspace of the source's repository. Its files stay between runs, so that the next commit
+ * The first free workspace of the source's repository and series. Its files stay between runs, so that the next commit
  * touches only what changed and make compiles only that.
  */
 export async function takeWorkspace(source: Source): Promise<Workspace> {
-  const key = createHash('sha256').update(source.gitDir).digest('hex').slice(0, 12)
+  // a tree for each series: going from 6.1 to 6.12 and back would touch nearly every file
+  const series = source.version.split('.').slice(0, 2).join('.')
+  const key = `${series}-${createHash('sha256').update(source.gitDir).digest('hex').slice(0, 12)}`
   for (let slot = 0; slot < SLOTS; slot++) {
     const directory = cachePath('work', slot === 0 ? key : `${key}.${slot}`)
     await mkdir(directory, { recursive: true })

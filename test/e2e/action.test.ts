@@ -5,7 +5,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type ResultsService, startResultsService } from '../harness/results.js'
 import { makeStep, NODES, type Step } from '../harness/runner.js'
 
-const KERNEL = { release: 'distro', ref: '6.12', config: 'test', 'skip-build': 'true', accel: 'tcg' }
+const KERNEL = {
+  release: 'distro',
+  ref: '6.12',
+  config: 'test\nkvm-host',
+  'skip-build': 'true',
+  accel: 'tcg',
+}
 
 let service: ResultsService
 const steps: Step[] = []
@@ -39,6 +45,7 @@ function namesIn(zip: Buffer, at: string): string[] {
 
 describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
   it('a passing run: outputs, summary, artifact, groups', async () => {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the shell's
     const one = step(node, { ...KERNEL, run: 'uname -r\necho "token: ${GITHUB_TOKEN-none}"\n' })
     const end = await one.main()
     expect(end.log).toContain('token: none')

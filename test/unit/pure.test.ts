@@ -1,0 +1,260 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { judge } from '../../src/boot/judge.js'
+import { withoutHashes } from '../../src/boot/secrets.js'
+import { shellQuote } from '../../src/boot/share.js'
+import type { Outcome } from '../../src/boot/supervise.js'
+import { parseDiagnostic, parseStep } from '../../src/build/diagnostics.js'
+import { countCcache } from '../../src/build/toolchain.js'
+import { describeLoss, nearest, parseReasons } from '../../src/config/explain.js'
+import { holds, parseLine } from '../../src/config/fragments.js'
+import { readInputs, unknownInputs } from '../../src/github/inputs.js'
+import { artifactName } from '../../src/github/report.js'
+import { helpText } from '../../src/help.js'
+import { childEnvironment } from '../../src/host/environment.js'
+import { repeatCommand } from '../../src/report/repeat.js'
+import { codeBlock, inline, summarize } from '../../src/report/summary.js'
+import type { Request } from '../../src/request.js'
+import type { Result } from '../../src/result.js'
+import { packageTag } from '../../src/source/distro.js'
+import { publicUrl, splitAncestor } from '../../src/source/fetch.js'
+import { kernelVersion } from '../../src/source/source.js'
+import { VERSION } from '../../src/version.js'
+
+const ROOT = join(import.meta.dirname, '..', '..')
+
+describe('the judge', () => {
+  const seen = (facts: Partial<Outcome>): Outcome => ({
+    started: true,
+    panicked: false,
+    cancelled: false,
+    exit: { status: 0 },
+    moments: { banner: 0.3 },
+    ...facts,
+  })
+  const request = { deadlines: { boot: 1, run: 2, idle: 3 } } as Request
+  const cases: [string, Partial<Outcome>, string][] = [
+    ['status 0 and a power-off', { status: 0, shutdown: 'guest-shutdown' }, 'passed'],
+    ['status 7', { status: 7, shutdown: 'guest-shutdown' }, 'test-failed'],
+    ['a panic after status 0', { status: 0, panicked: true }, 'panic'],
+    ['a reset after status 0', { status: 0, shutdown: 'guest-reset' }, 'panic'],
+    ['a panic while the commands ran', { panicked: true }, 'panic'],
+    ['a panic before the commands', { started: false, panicked: true }, 'boot-failed'],
+    ['a reset before the commands', { started: false, shutdown: 'guest-reset' }, 'boot-failed'],
+    ['the boot deadline', { started: false, expired: 'boot' }, 'boot-failed'],
+    ['the run deadline', { expired: 'run' }, 'hang'],
+    ['a stuck power-off', { status: 0, expired: 'shutdown' }, 'hang'],
+    ['no status at all', { exit: { signal: 'SIGKILL' } }, 'infra-error'],
+    ['a power-off without a status', { shutdown: 'guest-shutdown' }, 'test-failed'],
+    ['no banner under KVM', { started: false, expired: 'banner', moments: {} }, 'infra-error'],
+    ['QEMU that did not start', { started: false, exit: { status: 1 }, moments: {} }, 'infra-error'],
+    ['a full disk beats the status', { status: 0, flooded: 'full' }, 'infra-error'],
+    ['a cancelled run', { cancelled: true, panicked: true }, 'cancelled'],
+  ]
+  it.each(cases)('%s', (_what, facts, verdict) => expect(judge(seen(facts), request).verdict).toBe(verdict))
+})
+
+describe('config lines', () => {
+  it.each([
+    ['CONFIG_A=y', { name: 'A', value: 'y' }],
+    ['# CONFIG_B is not set', { name: 'B', value: 'n' }],
+    ['CONFIG_C="a \\" b"', { name: 'C', value: '"a \\" b"' }],
+    ['CONFIG_D=0x10', { name: 'D', value: '0x10' }],
+  ])('%s', (line, ask) => expect(parseLine(line, 'f:1', 'user')).toMatchObject(ask))
+  it('comments and empty lines say nothing', () => {
+    expect(parseLine('# a comment', 'f:1', 'user')).toBeUndefined()
+    expect(parseLine('  ', 'f:1', 'user')).toBeUndefined()
+  })
+  it.each(['KVM=y', 'CONFIG_X', 'CONFIG_X=yes', 'CONFIG_X="open', 'CONFIG_X=y; reboot'])(
+    '%s is refused with its place',
+    line => {
+      expect(() => parseLine(line, 'my.config:3', 'user')).toThrow(/^my\.config:3: .*is no config line/)
+    },
+  )
+  it.each([
+    ['n', undefined, true],
+    ['y', 'm', false],
+    ['m', 'y', false],
+    ['0x10', '16', true],
+    ['16', '0x10', true],
+    ['""', undefined, true],
+    ['"a"', '"b"', false],
+  ])('asked %s, got %s: %s', (asked, got, expected) => {
+    const ask = { name: 'X', value: asked, origin: '', by: 'user' as const }
+    expect(holds(ask, new Map(got === undefined ? [] : [['X', got]]))).toBe(expected)
+  })
+})
+
+describe('losses', () => {
+  const ask = { name: 'KVM_AMD', value: 'y', origin: 'my.config:3', by: 'user' as const }
+  const reasons = parseReasons(
+    'symbol KVM_AMD tristate n\nprompt yes\nunmet VIRTUALIZATION [=n]\nunmet KVM [=n]\nunmet KVM [=n]\nsymbol NOPE unknown -\nsymbol CRC32 tristate y\nprompt yes\nselected ACPI [=y] && A [=y]\n',
+  )
+  it('names option, place and unmet dependency', () => {
+    expect(describeLoss(ask, 'n', reasons.get('KVM_AMD'), undefined)).toBe(
+      'CONFIG_KVM_AMD=y (my.config:3) became n: it depends on VIRTUALIZATION [=n] and KVM [=n].',
+    )
+  })
+  it('names the nearest option', () => {
+    expect(nearest('KASSAN', ['KASAN', 'KCSAN', 'NET'])).toBe('KASAN')
+    expect(nearest('QQQQ', ['KASAN', 'NET'])).toBeUndefined()
+    expect(describeLoss({ ...ask, name: 'NOPE' }, 'n', reasons.get('NOPE'), 'NOP')).toContain(
+      'did you mean CONFIG_NOP?',
+    )
+  })
+  it('names what selects it', () => {
+    expect(
+      describeLoss({ ...ask, name: 'CRC32', value: 'n' }, 'y', reasons.get('CRC32'), undefined),
+    ).toContain('selected by ACPI')
+  })
+})
+
+describe('compiler output', () => {
+  it.each([
+    [
+      '../kernel/fork.c:12:5: error: expected',
+      { file: 'kernel/fork.c', line: 12, column: 5, message: 'expected' },
+    ],
+    ['/w/src/fs/x.c:3: error: no', { file: 'fs/x.c', line: 3, message: 'no' }],
+    ['../include/a.h:1:10: fatal error: b.h: No such file', { file: 'include/a.h', line: 1 }],
+  ])('%s', (line, diagnostic) => expect(parseDiagnostic(line, '/w/src')).toMatchObject(diagnostic))
+  it.each(['../a.c:1:2: warning: unused', '  CC      a.o', 'note: error: not at a place'])(
+    '%s is no error',
+    line => expect(parseDiagnostic(line, '/w')).toBeUndefined(),
+  )
+  it('knows Kbuild steps', () => {
+    expect(parseStep('  CC [M]  drivers/a.o')).toEqual({ verb: 'CC', what: 'drivers/a.o' })
+    expect(parseStep('make[1]: Entering')).toBeUndefined()
+  })
+  it('counts ccache', () => {
+    expect(
+      countCcache('# a.c\ndirect_cache_hit\npreprocessed_cache_hit\ncache_miss\nlocal_storage_hit\n'),
+    ).toEqual({ hits: 2, misses: 1 })
+  })
+})
+
+describe('sources', () => {
+  it.each([
+    ['main~2', { base: 'main', depth: 2 }],
+    ['HEAD^^', { base: 'HEAD', depth: 2 }],
+    ['v6.1~3^', { base: 'v6.1', depth: 4 }],
+    ['v6.1', undefined],
+  ])('%s', (ref, parts) => expect(splitAncestor(ref)).toEqual(parts))
+  it('tags of packages are refs', () => {
+    expect(packageTag('6.12.117-1~deb12u1')).toBe('debian/6.12.117-1_deb12u1')
+    expect(packageTag('1:2.0-1')).toBe('debian/1%2.0-1')
+  })
+  it('a URL is shown without its token', () => {
+    expect(publicUrl('https://user:token@host/x.git')).toBe('https://host/x.git')
+  })
+  it('reads a kernel Makefile, and no other', () => {
+    const makefile =
+      'VERSION = 6\nPATCHLEVEL = 13\nSUBLEVEL = 0\nEXTRAVERSION = -rc1\nKERNELVERSION = $(shell x)\n'
+    expect(kernelVersion(makefile)).toBe('6.13.0-rc1')
+    expect(kernelVersion('VERSION = 2\nPATCHLEVEL = 1\nall:\n')).toBeUndefined()
+  })
+})
+
+describe('what is said', () => {
+  const nasty = '```\n\x1b[31mred\x1b[0m <script>alert(1)</script>\n| a | b |\n::error::x\n````\n\0'
+  it('a code block cannot be closed from within', () => {
+    const block = codeBlock(nasty, 20)
+    expect(block.startsWith('`````text\n')).toBe(true)
+    expect(block).not.toContain('\x1b')
+    expect(block).not.toContain('\0')
+  })
+  it('a line of Markdown is only text', () => {
+    expect(inline('a|b <img> [x](y) `c`\nd')).toBe('a\\|b \\<img\\> \\[x\\](y) \\`c\\` d')
+  })
+  it('the summary stays small whatever happened', () => {
+    const result: Result = {
+      schema: 1,
+      verdict: 'build-failed',
+      title: 'x'.repeat(5000),
+      started: '',
+      seconds: 1,
+      runDirectory: '/nonexistent',
+      repeat: `kc -e '${'y'.repeat(200_000)}'`,
+      timings: [],
+      warnings: Array(500).fill('w'.repeat(2000)),
+      files: {},
+      error: {
+        message: '',
+        details: Array(1000).fill('d'.repeat(1000)),
+        diagnostics: Array(100).fill({ file: 'f'.repeat(999), line: 1, message: 'm'.repeat(9999) }),
+      },
+    }
+    expect(Buffer.byteLength(summarize(result))).toBeLessThan(100_000)
+  })
+  it('the line that repeats a run keeps quotes and leaves paths of the runner out', () => {
+    const raw = {
+      release: 'next',
+      ref: 'main',
+      run: "echo 'a b'",
+      path: '/runner/work',
+      append: ['x=1', 'y'],
+      'skip-build': 'true',
+      memory: '1G',
+    }
+    expect(repeatCommand(raw, 'abc')).toBe(`kc -r next -c abc -e 'echo '\\''a b'\\''' -s -a x=1 -a y`)
+  })
+  it('a word for the shell is one word', () => {
+    expect(shellQuote("it's $HOME")).toBe(`'it'\\''s $HOME'`)
+  })
+  it('help fits a screen of 80 columns and 50 lines', () => {
+    const lines = helpText().split('\n')
+    expect(lines.length).toBeLessThanOrEqual(50)
+    expect(Math.max(...lines.map(line => line.length))).toBeLessThanOrEqual(100)
+  })
+})
+
+describe('inputs of the action', () => {
+  it('are read as the runner names them', () => {
+    expect(
+      readInputs({
+        INPUT_RUN: ' a\n',
+        'INPUT_CONFIG-ITEMS': 'CONFIG_A=y\n\n  CONFIG_B=m\n',
+        INPUT_MEMORY: '',
+        INPUT_REF: ' v1 ',
+      }),
+    ).toEqual({
+      run: ' a\n',
+      'config-items': ['CONFIG_A=y', 'CONFIG_B=m'],
+      ref: 'v1',
+    })
+  })
+  it('unknown ones are told with the nearest name', () => {
+    expect(unknownInputs({ INPUT_CONFG: 'x', INPUT_ZZZZZZ: '', INPUT_RUN: '' })).toEqual([
+      'There is no input "confg"; did you mean config?',
+      'There is no input "zzzzzz".',
+    ])
+  })
+  it('artifact names are what GitHub takes', () => {
+    expect(artifactName('a:b/c', { GITHUB_JOB: 'j"x', GITHUB_RUN_ATTEMPT: '2' }, 'u')).toBe('a_b_c-j_x-2-u')
+  })
+})
+
+it('children inherit no token', () => {
+  const env = {
+    PATH: '/bin',
+    GITHUB_TOKEN: 'x',
+    INPUT_RUN: 'x',
+    ACTIONS_RUNTIME_TOKEN: 'x',
+    LC_ALL: 'C',
+    https_proxy: 'p',
+    SSH_AUTH_SOCK: 's',
+  }
+  expect(childEnvironment('plain', {}, env)).toEqual({ PATH: '/bin', LC_ALL: 'C', https_proxy: 'p' })
+  expect(childEnvironment('network', {}, env)).toHaveProperty('SSH_AUTH_SOCK')
+})
+
+it('hashes leave the shadow file, accounts stay', () => {
+  expect(withoutHashes('root:$6$abc:19000:0:::\nbin:*:1::\nnobody::2:\n')).toBe(
+    'root:*:19000:0:::\nbin:*:1::\nnobody::2:\n',
+  )
+})
+
+it('the version is the one of package.json', () => {
+  expect(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).version).toBe(VERSION)
+})
