@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
 import { cachePath } from '../host/paths.js'
@@ -18,6 +18,7 @@ export interface Workspace {
 
 /** How many runs of one repository may build at the same time. */
 const SLOTS = 16
+const DAY_MS = 86400_000
 
 async function takeLock(path: string): Promise<boolean> {
   for (let attempt = 0; attempt < 2; attempt++) {
@@ -54,6 +55,8 @@ export async function takeWorkspace(source: Source): Promise<Workspace> {
     await mkdir(directory, { recursive: true })
     const lock = join(directory, 'lock')
     if (!(await takeLock(lock))) continue
+    await writeFile(join(directory, 'origin'), source.gitDir)
+    await removeOrphans()
     return {
       directory,
       source: join(directory, 'src'),
@@ -61,6 +64,18 @@ export async function takeWorkspace(source: Source): Promise<Workspace> {
     }
   }
   throw new InfraError(`${SLOTS} runs of this repository are under way already: wait for one of them to end.`)
+}
+
+/** Removes the workspaces of repositories that are gone, and what killed imports left behind. */
+async function removeOrphans(): Promise<void> {
+  for (const name of await readdir(cachePath('work'))) {
+    const directory = cachePath('work', name)
+    const origin = await readFile(join(directory, 'origin'), 'utf8').catch(() => undefined)
+    const { mtimeMs } = await stat(directory)
+    const orphan = origin !== undefined ? !existsSync(origin) : Date.now() - mtimeMs > DAY_MS
+    if (!orphan || !(await takeLock(join(directory, 'lock')).catch(() => true))) continue
+    await rm(directory, { recursive: true, force: true })
+  }
 }
 
 /**

@@ -1,0 +1,70 @@
+import { execFileSync } from 'node:child_process'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { KC, KERNEL, ROOT } from '../kc.js'
+
+const SESSION = `kernelcraft-${process.pid}`
+const tmux = (...args: string[]) => execFileSync('tmux', ['-L', SESSION, ...args], { encoding: 'utf8' })
+const screen = () => tmux('capture-pane', '-p', '-t', SESSION)
+
+async function shows(text: string | RegExp, seconds = 60): Promise<string> {
+  const end = Date.now() + seconds * 1000
+  for (;;) {
+    const now = screen()
+    if (typeof text === 'string' ? now.includes(text) : text.test(now)) return now
+    if (Date.now() > end) throw new Error(`the screen never showed ${text}:\n${now}`)
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+}
+
+beforeAll(() => {
+  try {
+    execFileSync('tmux', ['-V'])
+  } catch {
+    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'tmux'])
+  }
+})
+afterAll(() => {
+  try {
+    tmux('kill-server')
+  } catch {
+    // it ended by itself
+  }
+})
+
+it('without commands a terminal gets a shell in the guest: size, Ctrl-C, job control, exit status', async () => {
+  const words = [process.execPath, KC, ...KERNEL, '-s', '--accel', 'tcg'].map(word => `'${word}'`).join(' ')
+  tmux(
+    'new-session',
+    '-d',
+    '-s',
+    SESSION,
+    '-x',
+    '100',
+    '-y',
+    '30',
+    '-c',
+    ROOT,
+    'env PS1="host$ " bash --norc',
+  )
+  tmux('send-keys', '-t', SESSION, `${words}; echo "back with $?"`, 'Enter')
+  await shows(/[#$] $/m)
+  tmux('send-keys', '-t', SESSION, 'stty size; tty; pwd; uname -r', 'Enter')
+  const first = await shows(/6\.12\.\d+-rc/)
+  expect(first).toContain('30 100')
+  expect(first).toContain('/dev/hvc0')
+  expect(first).toContain(ROOT)
+  tmux('send-keys', '-t', SESSION, 'sleep 1000', 'Enter')
+  await new Promise(resolve => setTimeout(resolve, 1500))
+  tmux('send-keys', '-t', SESSION, 'C-c')
+  tmux('send-keys', '-t', SESSION, 'echo interrupted=$?; set -o | grep monitor', 'Enter')
+  expect(await shows('interrupted=130')).toMatch(/monitor\s+on/)
+  tmux('resize-window', '-t', SESSION, '-x', '120', '-y', '40')
+  await new Promise(resolve => setTimeout(resolve, 1500))
+  tmux('send-keys', '-t', SESSION, 'clear; stty size', 'Enter')
+  await shows('40 120')
+  tmux('send-keys', '-t', SESSION, 'exit 3', 'Enter')
+  await shows('back with 1')
+  // and the terminal is sane again: what is typed is echoed
+  tmux('send-keys', '-t', SESSION, 'echo sane-$((20+3))', 'Enter')
+  await shows('sane-23')
+})
