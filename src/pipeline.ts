@@ -162,7 +162,14 @@ async function makeKernel({
     `Configure (${request.configBase.kind})`,
     async () => {
       await checkOut(source, workspace, cancel)
-      const made = await configure(request, source, kbuild, log, cancel)
+      const made = await configure(
+        request,
+        source,
+        kbuild,
+        `${toolchain.compiler} ${toolchain.linker}`,
+        log,
+        cancel,
+      )
       await writeFile(join(result.runDirectory, 'config'), made.text)
       return made
     },

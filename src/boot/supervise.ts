@@ -168,6 +168,7 @@ export async function superviseGuest(
 
   // what QEMU says
   let qmp: Qmp | undefined
+  let qemuUp: number | undefined
   let panickedAt: number | undefined
   const onEvent = ({ event, data }: QmpEvent) => {
     if (event === 'GUEST_PANICKED') {
@@ -178,7 +179,9 @@ export async function superviseGuest(
   }
   const monitor = (async () => {
     const socket = await connectSocket(sockets.qmp, () => exited || stopping !== undefined)
-    if (socket) qmp = await startQmp(socket, onEvent)
+    if (!socket) return
+    qemuUp = seconds()
+    qmp = await startQmp(socket, onEvent)
   })().catch(error => log.detail(`monitor: ${error}`))
   const bridge = options.terminal && bridgeTerminal(options.terminal, sockets, () => exited)
 
@@ -201,7 +204,7 @@ export async function superviseGuest(
     const any = pollAll()
     const now = seconds()
     if (!stopping) {
-      const expired = expiry({ now, limits, outcome, activity, drainSince })
+      const expired = expiry({ now, limits, outcome, activity, drainSince, qemuUp })
       if (cancel?.aborted) {
         outcome.cancelled = true
         stop()
@@ -250,13 +253,16 @@ function expiry(at: {
   outcome: Outcome
   activity: number
   drainSince: number | undefined
+  qemuUp: number | undefined
 }): Expiry | 'drain' | undefined {
   const { now, limits, outcome, activity } = at
   const { moments } = outcome
   if (moments.status !== undefined) return now - moments.status > SHUTDOWN_SECONDS ? 'shutdown' : undefined
   if (at.drainSince !== undefined)
     return now - Math.max(at.drainSince, activity) > DRAIN_SECONDS ? 'drain' : undefined
-  if (moments.banner === undefined && now > limits.banner) return 'banner'
+  // counted from QEMU's start: before it, virtme-run's Python takes as long as the machine is slow
+  if (moments.banner === undefined && at.qemuUp !== undefined && now - at.qemuUp > limits.banner)
+    return 'banner'
   if (moments.commands === undefined) return now > limits.boot ? 'boot' : undefined
   if (now - moments.commands > limits.run) return 'run'
   return now - activity > limits.idle ? 'idle' : undefined

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError, InfraError, messageOf } from '../errors.js'
 import { cachePath } from '../host/paths.js'
@@ -27,17 +27,37 @@ export async function configure(
   request: Request,
   source: Source,
   kbuild: Kbuild,
+  compiler: string,
   log: Log,
   cancel?: AbortSignal,
 ): Promise<Config> {
   const asks = lastWords(collectAsks(request))
-  await mkdir(join(kbuild.source, kbuild.out), { recursive: true })
+  const out = join(kbuild.source, kbuild.out)
+  const stamp = join(out, '.kernelcraft-config')
+  await mkdir(out, { recursive: true })
+  // Kconfig's answer depends on the tree, the asks and the compiler; with all of them as they were it need not be asked
+  const question = sha256(JSON.stringify([source.treeId, toConfig(asks), kbuild.makeArgs, compiler]))
+  const before = await readConfigFile(out)
+  const known = request.configBase.kind === 'minimal' && before !== undefined
+  if (known && (await readFile(stamp, 'utf8').catch(() => '')) === `${question} ${sha256(before)}`)
+    return resolved(before)
+
+  await rm(stamp, { force: true })
   await generate(request, asks, kbuild, cancel)
-  const text = await readFile(join(kbuild.source, kbuild.out, '.config'), 'utf8')
-  const values = readConfig(text)
-  const lost = asks.filter(ask => !holds(ask, values))
-  if (lost.length > 0) await judgeLosses(lost, asks, values, { source, kbuild, log })
-  return { text, values, hash: createHash('sha256').update(text).digest('hex') }
+  const text = (await readConfigFile(out)) ?? ''
+  const config = resolved(text)
+  const lost = asks.filter(ask => !holds(ask, config.values))
+  if (lost.length > 0) await judgeLosses(lost, asks, config.values, { source, kbuild, log })
+  else await writeFile(stamp, `${question} ${config.hash}`)
+  return config
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+
+const readConfigFile = (out: string) => readFile(join(out, '.config'), 'utf8').catch(() => undefined)
+
+function resolved(text: string): Config {
+  return { text, values: readConfig(text), hash: sha256(text) }
 }
 
 async function make(

@@ -1,19 +1,33 @@
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { InfraError, InputError, isDiskFull, messageOf } from '../errors.js'
 import { cachePath } from '../host/paths.js'
 
 /** Run directories that are kept in the cache; older ones go. */
 const KEPT = 20
 
+/** mkdir -p, one level at a time: Node's own never returns where the file system refuses with ENOENT, as /proc does. */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(path) === path || existsSync(dirname(path))) throw error
+    await makeDirectory(dirname(path))
+    await mkdir(path)
+  }
+}
+
 /** Makes the directory in which one run keeps all that it learns. Throws InputError or InfraError. */
 export async function makeRunDirectory(wanted?: string): Promise<string> {
   try {
     if (wanted !== undefined) {
-      await mkdir(wanted, { recursive: true })
+      await makeDirectory(wanted)
       return wanted
     }
-    await mkdir(cachePath('runs'), { recursive: true })
+    await makeDirectory(cachePath('runs'))
     await forgetOld()
     const now = new Date().toISOString().slice(0, 19).replace('T', '-').replaceAll(':', '')
     return await mkdtemp(cachePath('runs', `${now}-`))

@@ -14,7 +14,8 @@ afterAll(() => rmSync(place, { recursive: true, force: true }))
 const lastLine = (text: string) => text.trimEnd().split('\n').pop() ?? ''
 
 it.each([
-  [['-c', '-x', '-e', 'true'], /^kc: ref is "-x": a ref cannot begin with a dash\.$/],
+  [['--commit=-x', '-e', 'true'], /^kc: ref is "-x": a ref cannot begin with a dash\.$/m],
+  [['-c', '-x', '-e', 'true'], /^kc: ref is "-x": a ref cannot begin with a dash\.$/m],
   [['-m', '12x', '-e', 'true'], /^kc: memory is "12x"/],
   [['--run-timeout', '0', '-e', 'true'], /^kc: run-timeout is "0"/],
   [['--boot-timeout=-1', '-e', 'true'], /^kc: boot-timeout is "-1"/],
