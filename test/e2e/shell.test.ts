@@ -47,7 +47,7 @@ it('without commands a terminal gets a shell in the guest: size, Ctrl-C, job con
     'env PS1="host$ " bash --norc',
   )
   tmux('send-keys', '-t', SESSION, `${words}; echo "back with $?"`, 'Enter')
-  await shows(/[#$] $/m)
+  await shows(/root@kernelcraft:.*#/)
   tmux('send-keys', '-t', SESSION, 'stty size; tty; pwd; uname -r', 'Enter')
   const first = await shows(/6\.12\.\d+-rc/)
   expect(first).toContain('30 100')
