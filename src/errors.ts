@@ -1,4 +1,4 @@
-import type { Verdict } from './result.js'
+import type { Diagnostic, Verdict } from './result.js'
 
 /**
  * An error that says which stage of the pipeline failed, so that the verdict follows from it.
@@ -30,14 +30,6 @@ export class ConfigError extends StageError {
   constructor(message: string, details?: readonly string[]) {
     super('config-failed', message, details)
   }
-}
-
-/** A place in the source that a compiler complained about; `file` is relative to the tree. */
-export interface Diagnostic {
-  file: string
-  line: number
-  column?: number
-  message: string
 }
 
 export class BuildError extends StageError {

@@ -1,5 +1,4 @@
-import type { Diagnostic } from './errors.js'
-import type { Stage } from './result.js'
+import type { Diagnostic, Stage } from './result.js'
 
 /** How far a build is: objects done, and of about how many where that is known. */
 export interface Progress {

@@ -1,5 +1,3 @@
-import type { Diagnostic } from './errors.js'
-
 /**
  * The verdicts of a run and the exit status that kc gives for each.
  * The order has no meaning; a run has exactly one.
@@ -78,6 +76,14 @@ export interface BootFacts {
   cpus: number
   memoryMiB: number
   moments: BootMoments
+}
+
+/** A place in the source that a compiler complained about; `file` is relative to the tree. */
+export interface Diagnostic {
+  file: string
+  line: number
+  column?: number
+  message: string
 }
 
 export interface ErrorFacts {

@@ -2,11 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asset } from '../assets.js'
 import type { Request, Work } from '../request.js'
-
-/** A word for a POSIX shell, whatever is in it. */
-export function shellQuote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`
-}
+import { shellQuote } from '../shell.js'
 
 /** What the guest's init is told beside the commands. */
 export interface GuestSettings {

@@ -1,4 +1,4 @@
-import type { Diagnostic } from '../errors.js'
+import type { Diagnostic } from '../result.js'
 
 const COMPILER = /^(\S[^:\n]*?):(\d+):(?:(\d+):)? (?:fatal )?error: (.*)$/
 const LINKER =

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
-import { type KvmState, kvmState } from '../boot/accel.js'
 import { InfraError } from '../errors.js'
+import { type KvmState, kvmState } from './kvm.js'
 import { describeEnd, lastLines, run } from './processes.js'
 import { installCommand, probeTool, TOOLS, type Tool, which } from './tools.js'
 import { findPython, findVirtme, installVirtme } from './virtme.js'

@@ -1,5 +1,5 @@
-import { shellQuote } from '../boot/share.js'
 import { flagOf, OPTIONS, type RawOptions } from '../options.js'
+import { shellQuote } from '../shell.js'
 
 const word = (text: string) => (/^[\w@%+=:,./-]+$/.test(text) ? text : shellQuote(text))
 

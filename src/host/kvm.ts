@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { cachePath } from '../host/paths.js'
+import { cachePath } from './paths.js'
 
 /**
  * Whether KVM runs a kernel here. That /dev/kvm opens is no proof: on some hosts a machine is made and its firmware
