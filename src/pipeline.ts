@@ -1,4 +1,4 @@
-import { copyFile, writeFile } from 'node:fs/promises'
+import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { boot, virtmeWords } from './boot/boot.js'
 import { judge } from './boot/judge.js'
@@ -162,16 +162,21 @@ async function makeKernel({
     `Configure (${request.configBase.kind})`,
     async () => {
       await checkOut(source, workspace, cancel)
-      const made = await configure(
-        request,
-        source,
-        kbuild,
-        `${toolchain.compiler} ${toolchain.linker}`,
-        log,
-        cancel,
-      )
-      await writeFile(join(result.runDirectory, 'config'), made.text)
-      return made
+      try {
+        return await configure(
+          request,
+          source,
+          kbuild,
+          `${toolchain.compiler} ${toolchain.linker}`,
+          log,
+          cancel,
+        )
+      } finally {
+        // also when it is not what was asked for: that is when somebody wants to read it
+        await copyFile(join(workspace.source, out, '.config'), join(result.runDirectory, 'config')).catch(
+          () => {},
+        )
+      }
     },
     made => `${[...made.values.values()].filter(value => value === 'y' || value === 'm').length} options on`,
   )

@@ -83,8 +83,11 @@ export async function kc(
   return await startKc(args, options).ended
 }
 
-/** The kernel that all e2e tests boot: the distribution's 6.12 with the test and kvm-host fragments, emulated unless a test says otherwise. */
-export const KERNEL = ['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', 'kvm-host'] as const
+/** The kernel that all e2e tests boot: the distribution's 6.12 with the test and kvm-host fragments, and one module. */
+export const KERNEL = [
+  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', 'kvm-host'],
+  ...['--configitem', 'CONFIG_DUMMY=m'],
+] as const
 
 /** Boots the kernel that global-setup built. */
 export async function guest(

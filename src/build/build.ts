@@ -88,7 +88,7 @@ export async function build(
   const stamp = await readStamp(kbuild)
   if (stamp?.key === key && (await sha256(stamp.kernel.image)) === stamp.imageHash) {
     await writeFile(from.buildLog, 'Nothing to build: this kernel was there already.\n')
-    return { ...stamp.kernel, reused: true }
+    return { ...stamp.kernel, configBase: request.configBase.kind, reused: true }
   }
   await rm(stampPath(kbuild), { force: true })
   if (toolchain.statsLog) await rm(toolchain.statsLog, { force: true })

@@ -74,6 +74,39 @@ it.each([['6.12'], ['6.1']])(
   },
 )
 
+it.each(['virtme', 'defconfig'])('the config base %s is generated and held to what was asked', async base => {
+  const end = await kc([
+    '-r',
+    'distro',
+    '-c',
+    '6.12',
+    '--config-base',
+    base,
+    '--configitem',
+    'CONFIG_NOPE=y',
+    '-e',
+    'true',
+  ])
+  expect(end.result?.error?.details).toEqual([
+    expect.stringMatching(/^CONFIG_NOPE \(config-items:1\): this tree has no such option/),
+  ])
+  expect(end.result?.warnings).toEqual([])
+  expect(readFileSync(join(end.runDirectory ?? '', 'config'), 'utf8')).toContain('CONFIG_NET_9P_VIRTIO=')
+})
+
+it('a file as config base is taken as it is', async () => {
+  const before = await kc([...KERNEL, '--accel', 'tcg', '-e', 'true'])
+  const base = join(place, 'base.config')
+  writeFileSync(base, readFileSync(join(before.runDirectory ?? '', 'config')))
+  const end = await kc(['-r', 'distro', '-c', '6.12', '--config-base', base, '--accel', 'tcg', '-e', 'true'])
+  expect(end.result?.verdict).toBe('passed')
+  expect(end.result?.kernel).toMatchObject({
+    configBase: 'file',
+    configHash: before.result?.kernel?.configHash,
+    reused: true,
+  })
+})
+
 it('an option of ours that depends on what the user took away gives way with a warning', async () => {
   const end = await kc([
     '-r',
@@ -192,7 +225,7 @@ it('a tree that does not compile: build-failed with file and line', async () => 
   }).trim()
   git('update-index', '--cacheinfo', `100644,${blob},init/version.c`)
   git('-c', 'user.name=t', '-c', 'user.email=t@t', 'commit', '--quiet', '-m', 'break init/version.c')
-  const end = await kc(['-C', checkout, '-f', 'test', '-f', 'kvm-host', '--accel', 'tcg', '-e', 'true'])
+  const end = await kc(['-C', checkout, ...KERNEL.slice(4), '--accel', 'tcg', '-e', 'true'])
   expect(end.status).toBe(7)
   expect(end.result?.error?.diagnostics[0]).toMatchObject({
     file: 'init/version.c',

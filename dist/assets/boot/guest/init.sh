@@ -103,7 +103,6 @@ exec 4> /proc/sysrq-trigger
 if [ -n "$group" ]; then exec 5> "$group/cgroup.kill"; else exec 5> /dev/null; fi
 
 if [ -n "$KC_TERMINAL" ]; then
-  $bb stty -F /dev/hvc0 sane rows "$KC_ROWS" cols "$KC_COLUMNS" iutf8 2>/dev/null
   # the window's size, as it changes
   while read -r rows columns; do
     $bb stty -F /dev/hvc0 rows "$rows" cols "$columns"
@@ -112,7 +111,10 @@ if [ -n "$KC_TERMINAL" ]; then
   (
     [ -n "$group" ] && echo 0 > "$group/cgroup.procs"
     exec 3>&- 4>&- 5>&-
-    exec $bb setsid -c /bin/sh "$share/run.sh" < /dev/hvc0 > /dev/hvc0 2>&1
+    exec < /dev/hvc0 > /dev/hvc0 2>&1
+    # set while it is open: the last close forgets the size
+    $bb stty sane rows "$KC_ROWS" cols "$KC_COLUMNS" iutf8
+    exec $bb setsid -c /bin/sh "$share/run.sh"
   )
   status=$?
 else
