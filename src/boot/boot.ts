@@ -72,6 +72,7 @@ export async function boot(
   await writeShare(guestFiles(at.runDirectory).share, request, {
     directory: at.directory,
     hasModules: kernel.modules !== undefined,
+    ignoreSetuid: snapshot.kind === 'user-namespace',
     masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
     ...(request.network === 'user' ? { resolver: '10.0.2.3' } : {}),
     ...(terminal

@@ -45,7 +45,7 @@ const MOUNT_9P = 'version=9p2000.L,trans=virtio,msize=512000,cache=loose'
 /** The kernel's command line: root, console, what the user appends, and our init. Throws InputError if it is too long. */
 export function kernelCommandLine(request: Request): string {
   const network = request.network === 'user' ? ['ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off'] : []
-  const init = `mount -n -t 9p -o ro,${MOUNT_9P} kernelcraft /run && exec /bin/sh /run/init.sh`
+  const init = `b=/bin/busybox; [ -x $b ] || b=; $b mount -n -t 9p -o ro,${MOUNT_9P} kernelcraft /run && exec /bin/sh /run/init.sh`
   const words = [
     'rootfstype=9p',
     `rootflags=${MOUNT_9P},access=any`,

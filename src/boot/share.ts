@@ -10,6 +10,8 @@ export interface GuestSettings {
   directory: string
   hasModules: boolean
   masks: readonly string[]
+  /** owners of files are not what they were, so set-user-ID bits must not count */
+  ignoreSetuid: boolean
   resolver?: string
   terminal?: { rows: number; columns: number; type: string }
 }
@@ -63,6 +65,7 @@ export async function writeShare(
     KC_DIRECTORY: settings.directory,
     KC_MODULES: settings.hasModules ? '1' : '',
     KC_MASKS: settings.masks.length > 0 ? '1' : '',
+    KC_NOSUID: settings.ignoreSetuid ? '1' : '',
     KC_RESOLVER: settings.resolver ?? '',
     KC_TERMINAL: settings.terminal ? '1' : '',
     KC_ROWS: String(settings.terminal?.rows ?? 24),

@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -54,7 +54,10 @@ async function works(command: readonly string[]): Promise<boolean> {
 }
 
 /** The strongest way that this machine permits. */
-async function strongest(inCi: boolean): Promise<{ kind: SnapshotKind; enter: readonly string[] }> {
+async function strongest(
+  inCi: boolean,
+  root: string,
+): Promise<{ kind: SnapshotKind; enter: readonly string[] }> {
   const enter = ['unshare', '--mount', '--propagation', 'private', '--']
   if (process.getuid?.() === 0) {
     if (await works(enter)) return { kind: 'namespace', enter }
@@ -68,7 +71,9 @@ async function strongest(inCi: boolean): Promise<{ kind: SnapshotKind; enter: re
     }
     // at a desk the kernel is one's own, and files should look as they are
     const own = ['unshare', '--user', '--map-root-user', '--mount', '--propagation', 'private', '--']
-    if (inCi && (await works(own))) return { kind: 'user-namespace', enter: own }
+    // mount(8) is set-user-ID and would give its rights away; the guest's init has to have one that is not
+    if (inCi && existsSync(join(root, 'bin', 'busybox')) && (await works(own)))
+      return { kind: 'user-namespace', enter: own }
   }
   return { kind: 'guest', enter: [] }
 }
@@ -82,7 +87,7 @@ export async function prepareSnapshot(
   const secrets = secretPaths({ env, checkout: request.path })
     .map(path => relative(realpathSync(request.root), path))
     .filter(path => path !== '' && !path.startsWith('..'))
-  const { kind, enter } = await strongest(env.GITHUB_ACTIONS === 'true')
+  const { kind, enter } = await strongest(env.GITHUB_ACTIONS === 'true', request.root)
   if (kind === 'guest') {
     return {
       kind,

@@ -11,10 +11,12 @@ bb=
 [ -x /bin/busybox ] && bb=/bin/busybox
 
 if [ "$1" != inside ]; then
+  # settings made by the host: KC_... variables
+  . /run/settings
   # /tmp is only a place to stand until the overlay is there
   $bb mount -n -t tmpfs -o mode=755 kernelcraft /tmp || exec echo "kernelcraft: no tmpfs"
   $bb mkdir /tmp/upper /tmp/work /tmp/root
-  if ! $bb mount -n -t overlay -o lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work overlay /tmp/root; then
+  if ! $bb mount -n -t overlay -o "${KC_NOSUID:+nosuid,}lowerdir=/,upperdir=/tmp/upper,workdir=/tmp/work" overlay /tmp/root; then
     echo "kernelcraft: no overlay over the root; the kernel needs CONFIG_OVERLAY_FS and CONFIG_TMPFS_XATTR"
     exit 1
   fi
@@ -58,7 +60,6 @@ $bb mount -n -t tmpfs -o mode=1777 tmpfs /dev/shm
 [ -e /dev/stdout ] || $bb ln -s /proc/self/fd/1 /dev/stdout
 [ -e /dev/stderr ] || $bb ln -s /proc/self/fd/2 /dev/stderr
 
-# settings made by the host: KC_... variables
 . "$share/settings"
 
 # a working directory under /tmp stays visible through the tmpfs that hides the rest
