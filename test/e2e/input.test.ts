@@ -48,7 +48,10 @@ it.each([['6.12'], ['6.1']])(
   'an option that does not survive Kconfig of %s: config-failed, with who asked and why',
   async series => {
     const fragment = join(place, `mine-${series}.config`)
-    writeFileSync(fragment, '# mine\nCONFIG_TUN=m\nCONFIG_KVM_AMD=y\n# CONFIG_NET is not set\nCONFIG_NET=y\n')
+    writeFileSync(
+      fragment,
+      '# mine\nCONFIG_VETH=m\nCONFIG_KVM_AMD=y\n# CONFIG_NET is not set\nCONFIG_NET=y\n',
+    )
     const items = [
       '--configitem',
       'CONFIG_KASSAN=y',
@@ -68,8 +71,8 @@ it.each([['6.12'], ['6.1']])(
       'CONFIG_KASSAN (config-items:1): this tree has no such option; did you mean CONFIG_KASAN?',
     )
     expect(details).toMatch(/CONFIG_CRC32=n \(config-items:3\) became y: it is selected by /)
-    // the user's word on TUN won over ours, and nothing of ours was lost on this source
-    expect(readFileSync(join(end.runDirectory ?? '', 'result.json'), 'utf8')).not.toContain('CONFIG_TUN')
+    // the user's word on VETH won over ours, and nothing of ours was lost on this source
+    expect(readFileSync(join(end.runDirectory ?? '', 'result.json'), 'utf8')).not.toContain('CONFIG_VETH')
     expect(end.result?.warnings).toEqual([])
   },
 )
@@ -114,14 +117,14 @@ it('an option of ours that depends on what the user took away gives way with a w
     '-c',
     '6.12',
     '--configitem',
-    'CONFIG_EXT4_FS=n',
+    'CONFIG_RTC_CLASS=n',
     '--configitem',
     'CONFIG_KVM_AMD=y',
     '-e',
     'true',
   ])
   expect(end.result?.warnings.join('\n')).toMatch(
-    /Left out: CONFIG_EXT4_FS_POSIX_ACL=y \(kernelcraft\/common\.config:\d+\)/,
+    /Left out: CONFIG_RTC_DRV_CMOS=y \(kernelcraft\/x86_64\.config:\d+\)/,
   )
   expect(end.result?.error?.details).toHaveLength(1)
 })
