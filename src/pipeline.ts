@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { boot, virtmeWords } from './boot/boot.js'
 import { judge } from './boot/judge.js'
 import type { Terminal } from './boot/terminal.js'
-import { build, type Kernel, previousKernel } from './build/build.js'
+import { build, type Kernel, previousKernel, stampPath } from './build/build.js'
 import { findToolchain, requireTools } from './build/toolchain.js'
 import { configure } from './config/config.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
@@ -14,7 +15,7 @@ import { writeResult } from './report/files.js'
 import type { Request } from './request.js'
 import type { Result, Stage } from './result.js'
 import { locateSource, type Source } from './source/source.js'
-import { checkOut, takeWorkspace, type Workspace } from './source/workspace.js'
+import { checkOut, sharedWorkspace, takeWorkspace, type Workspace } from './source/workspace.js'
 
 /** What a run needs to know of its surroundings beside the request. */
 export interface Surroundings {
@@ -93,7 +94,11 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const { tree, ref, sha, treeId, subject } = source
     result.source = { tree, ref, sha, treeId, subject }
     result.repeat = around.repeat(sha)
-    workspace = await takeWorkspace(source)
+    workspace = request.skipBuild
+      ? sharedWorkspace(source, directory =>
+          existsSync(stampPath({ source: directory, out: outDirectory(request) })),
+        )
+      : await takeWorkspace(source)
 
     const kernel = request.skipBuild
       ? await takePrevious(request, source, workspace, result)
@@ -212,7 +217,10 @@ async function takePrevious(
     )
   }
   await copyFile(join(workspace.source, out, '.config'), join(result.runDirectory, 'config'))
-  return previous.kernel
+  // a copy of its own: the next build may come before this guest has ended
+  const image = join(result.runDirectory, 'image')
+  await copyFile(previous.kernel.image, image)
+  return { ...previous.kernel, image }
 }
 
 /** The verdict of an error, by the stage that it comes from. */

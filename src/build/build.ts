@@ -34,7 +34,10 @@ interface Stamp {
   steps: number
 }
 
-const stampPath = (kbuild: Kbuild) => join(kbuild.source, kbuild.out, '.kernelcraft.json')
+/** Where a build directory notes what it holds; there only after make has succeeded. */
+export function stampPath(kbuild: Pick<Kbuild, 'source' | 'out'>): string {
+  return join(kbuild.source, kbuild.out, '.kernelcraft.json')
+}
 
 export async function readStamp(kbuild: Kbuild): Promise<Stamp | undefined> {
   try {

@@ -42,28 +42,44 @@ async function takeLock(path: string): Promise<boolean> {
   return false
 }
 
+/** Directories of the workspaces of a source's repository and series, the first one first. */
+function slots(source: Source): string[] {
+  // a tree for each series: going from 6.1 to 6.12 and back would touch nearly every file
+  const series = source.version.split('.').slice(0, 2).join('.')
+  const key = `${series}-${createHash('sha256').update(source.gitDir).digest('hex').slice(0, 12)}`
+  return Array.from({ length: SLOTS }, (_, slot) => cachePath('work', slot === 0 ? key : `${key}.${slot}`))
+}
+
 /**
  * The first free workspace of the source's repository and series. Its files stay between runs, so that the next commit
  * touches only what changed and make compiles only that.
  */
 export async function takeWorkspace(source: Source): Promise<Workspace> {
-  // a tree for each series: going from 6.1 to 6.12 and back would touch nearly every file
-  const series = source.version.split('.').slice(0, 2).join('.')
-  const key = `${series}-${createHash('sha256').update(source.gitDir).digest('hex').slice(0, 12)}`
-  for (let slot = 0; slot < SLOTS; slot++) {
-    const directory = cachePath('work', slot === 0 ? key : `${key}.${slot}`)
+  for (const directory of slots(source)) {
     await mkdir(directory, { recursive: true })
     const lock = join(directory, 'lock')
     if (!(await takeLock(lock))) continue
     await writeFile(join(directory, 'origin'), source.gitDir)
     await removeOrphans()
-    return {
-      directory,
-      source: join(directory, 'src'),
-      release: () => rm(lock, { force: true }),
-    }
+    return { directory, source: join(directory, 'src'), release: () => rm(lock, { force: true }) }
   }
   throw new InfraError(`${SLOTS} runs of this repository are under way already: wait for one of them to end.`)
+}
+
+/**
+ * The first workspace whose source directory satisfies `built`, not held: several guests may run the same kernel at the
+ * same time. The first workspace of all if there is none.
+ */
+export function sharedWorkspace(source: Source, built: (source: string) => boolean): Workspace {
+  const all = slots(source).map(directory => ({
+    directory,
+    source: join(directory, 'src'),
+    release: async () => {},
+  }))
+  const [first] = all
+  const found = all.find(workspace => built(workspace.source)) ?? first
+  if (!found) throw new Error('there are no workspaces')
+  return found
 }
 
 /** Removes the workspaces of repositories that are gone, and what killed imports left behind. */

@@ -66,6 +66,14 @@ it.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
   },
 )
 
+it('two guests run the same kernel at the same time', async () => {
+  const { pid, ended } = await startAndWait()
+  const other = await guest(['-e', 'uname -r'])
+  expect(other.result?.verdict).toBe('passed')
+  process.kill(pid, 'SIGTERM')
+  expect((await ended).result?.verdict).toBe('cancelled')
+})
+
 it('SIGKILL of kc leaves no QEMU', async () => {
   const { pid, ended, directory } = await startAndWait()
   process.kill(pid, 'SIGKILL')
