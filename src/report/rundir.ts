@@ -46,7 +46,7 @@ async function forgetOld(): Promise<void> {
   for (const name of names.slice(KEPT)) {
     const path = join(root, name)
     // a run that is an hour old may still be under way: leave what was touched lately
-    const { mtimeMs } = await stat(path)
-    if (Date.now() - mtimeMs > 3600_000) await rm(path, { recursive: true, force: true })
+    const info = await stat(path).catch(() => undefined)
+    if (info && Date.now() - info.mtimeMs > 3600_000) await rm(path, { recursive: true, force: true })
   }
 }

@@ -87,8 +87,9 @@ async function removeOrphans(): Promise<void> {
   for (const name of await readdir(cachePath('work'))) {
     const directory = cachePath('work', name)
     const origin = await readFile(join(directory, 'origin'), 'utf8').catch(() => undefined)
-    const { mtimeMs } = await stat(directory)
-    const orphan = origin !== undefined ? !existsSync(origin) : Date.now() - mtimeMs > DAY_MS
+    const info = await stat(directory).catch(() => undefined)
+    if (!info) continue
+    const orphan = origin !== undefined ? !existsSync(origin) : Date.now() - info.mtimeMs > DAY_MS
     if (!orphan || !(await takeLock(join(directory, 'lock')).catch(() => true))) continue
     await rm(directory, { recursive: true, force: true })
   }
