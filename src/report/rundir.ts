@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { InfraError, InputError, isDiskFull, messageOf } from '../errors.js'
-import { cachePath } from '../host/paths.js'
+import { cachePath, cacheRoot } from '../host/paths.js'
 
 /** Run directories that are kept in the cache; older ones go. */
 const KEPT = 20
@@ -22,6 +22,11 @@ async function makeDirectory(path: string): Promise<void> {
 
 /** Makes the directory in which one run keeps all that it learns. Throws InputError or InfraError. */
 export async function makeRunDirectory(wanted?: string): Promise<string> {
+  if (/[\s:]/.test(cacheRoot())) {
+    throw new InputError(
+      `${JSON.stringify(cacheRoot())} has a blank or a colon in it, and the kernel's make cannot build there: set KERNELCRAFT_CACHE to another directory.`,
+    )
+  }
   try {
     if (wanted !== undefined) {
       await makeDirectory(wanted)

@@ -167,7 +167,7 @@ it('a machine without QEMU: infra-error that says how to get it', async () => {
 
 it('a machine without virtme-ng: infra-error that says how to get it', async () => {
   const end = await guest(['-e', 'true'], {
-    env: { PATH: pathWithout('virtme-run', 'vng'), KERNELCRAFT_CACHE: join(place, 'empty cache') },
+    env: { PATH: pathWithout('virtme-run', 'vng'), KERNELCRAFT_CACHE: join(place, 'empty-cache') },
   })
   expect(end.status).toBe(10)
   expect(lastLine(end.stderr)).toMatch(
@@ -179,6 +179,12 @@ it('a cache that cannot be written: one sentence', async () => {
   const end = await kc(['-e', 'true'], { env: { KERNELCRAFT_CACHE: '/proc/kernelcraft' } })
   expect(end.status).toBe(2)
   expect(lastLine(end.stderr)).toMatch(/^kc: The run directory cannot be made under/)
+})
+
+it('a cache in which make cannot build: one sentence', async () => {
+  const end = await kc(['-e', 'true'], { env: { KERNELCRAFT_CACHE: join(place, 'a cache') } })
+  expect(end.status).toBe(2)
+  expect(lastLine(end.stderr)).toMatch(/^kc: ".*a cache" has a blank or a colon in it/)
 })
 
 it('a disk that fills up while the guest prints: infra-error, and the guest is ended', async () => {
