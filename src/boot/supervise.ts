@@ -110,6 +110,7 @@ export async function superviseGuest(
   let consoleQuietSince = 0
   let activity = 0
   let controlRest = ''
+  let drainSince: number | undefined
   let consoleHead = ''
   const moments = outcome.moments
   const times: string[] = []
@@ -132,7 +133,6 @@ export async function superviseGuest(
       }
     }
   }
-  let drainSince: number | undefined
   const onConsole = (chunk: Buffer) => {
     consoleQuietSince = seconds()
     if (moments.banner === undefined) {

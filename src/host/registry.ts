@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { cachePath } from './paths.js'
 import { isAlive, type ProcessId, processId, signal, withEnvironment } from './proc.js'
 import { killGroup } from './processes.js'
@@ -67,6 +67,7 @@ export async function reapGuests(): Promise<string[]> {
     }
     if (isAlive(guest.owner)) continue
     if ((await endProcesses(guest.runDirectory, guest.leader)) > 0) reaped.push(guest.runDirectory)
+    rmSync(dirname(guest.qmp), { recursive: true, force: true })
     rmSync(path, { force: true })
   }
   return reaped
