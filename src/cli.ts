@@ -5,6 +5,7 @@ import { isBundled } from './config/fragments.js'
 import { InputError, messageOf, StageError } from './errors.js'
 import { helpText } from './help.js'
 import { examine, install, renderFindings } from './host/doctor.js'
+import { cancelOn } from './host/signals.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
 import { runPipeline } from './pipeline.js'
 import { repeatCommand } from './report/repeat.js'
@@ -34,15 +35,6 @@ function toRaw(parsed: Record<string, unknown>): RawOptions {
   )
 }
 
-/** SIGINT, SIGTERM and SIGHUP end the run in order: the guest is stopped, results are written. */
-function cancelOnSignals(): AbortSignal {
-  const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(name, () => controller.abort(name))
-  }
-  return controller.signal
-}
-
 async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolean): Promise<number> {
   const { env } = process
   const cwd = process.cwd()
@@ -59,7 +51,8 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
       directory: realpathSync(cwd),
       env,
       repeat: sha => repeatCommand(raw, sha, argv),
-      cancel: cancelOnSignals(),
+      // the guest is stopped and results are written
+      cancel: cancelOn('SIGINT', 'SIGTERM', 'SIGHUP'),
       ...(request.work.kind === 'shell' ? { terminal } : {}),
     },
     log,

@@ -7,6 +7,13 @@ export interface Progress {
   what: string
 }
 
+/** Progress in words, for a line of a terminal or a job log. */
+export function describeProgress({ done, total, what }: Progress): string {
+  return total
+    ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}`
+    : `${done} done, ${what}`
+}
+
 /**
  * Whom the pipeline tells what it is doing. A terminal and a job log each have their own; rooms never print.
  */

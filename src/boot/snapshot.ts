@@ -84,8 +84,9 @@ export async function prepareSnapshot(
   runDirectory: string,
   env: NodeJS.ProcessEnv,
 ): Promise<Snapshot> {
+  const root = realpathSync(request.root)
   const secrets = secretPaths({ env, checkout: request.path })
-    .map(path => relative(realpathSync(request.root), path))
+    .map(path => relative(root, path))
     .filter(path => path !== '' && !path.startsWith('..'))
   const { kind, enter } = await strongest(env.GITHUB_ACTIONS === 'true', request.root)
   if (kind === 'guest') {

@@ -31,7 +31,6 @@ interface Stamp {
   kernel: Omit<Kernel, 'reused' | 'ccache'>
   /** SHA-256 of the image, so that a touched one is not taken for the built one */
   imageHash: string
-  steps: number
 }
 
 /** Where a build directory notes what it holds; there only after make has succeeded. */
@@ -39,7 +38,7 @@ export function stampPath(kbuild: Pick<Kbuild, 'source' | 'out'>): string {
   return join(kbuild.source, kbuild.out, '.kernelcraft.json')
 }
 
-export async function readStamp(kbuild: Kbuild): Promise<Stamp | undefined> {
+async function readStamp(kbuild: Kbuild): Promise<Stamp | undefined> {
   try {
     return JSON.parse(await readFile(stampPath(kbuild), 'utf8')) as Stamp
   } catch {
@@ -57,13 +56,12 @@ async function sha256(path: string): Promise<string | undefined> {
 /** The kernel that was built last in this build directory (`--skip-build`), with the commit it was made from. */
 export async function previousKernel(
   kbuild: Kbuild,
-): Promise<{ kernel: Kernel; sha: string; subject: string; config: string }> {
+): Promise<{ kernel: Kernel; sha: string; subject: string }> {
   const stamp = await readStamp(kbuild)
   if (!stamp || (await sha256(stamp.kernel.image)) !== stamp.imageHash) {
     throw new InfraError('There is no kernel to test without building one: run once without --skip-build.')
   }
-  const config = await readFile(join(kbuild.source, kbuild.out, '.config'), 'utf8')
-  return { kernel: { ...stamp.kernel, reused: true }, sha: stamp.sha, subject: stamp.subject, config }
+  return { kernel: { ...stamp.kernel, reused: true }, sha: stamp.sha, subject: stamp.subject }
 }
 
 /** Builds image and modules, or finds that exactly this kernel is there already. build.log holds all that make said. */
@@ -99,7 +97,7 @@ export async function build(
   const out = join(kbuild.source, kbuild.out)
   const hasModules = !request.skipModules && /^CONFIG_\w+=m$/m.test(config.text)
   const image = IMAGES[request.arch]
-  const steps = await make([image.target, ...(hasModules ? ['modules'] : [])], {
+  await make([image.target, ...(hasModules ? ['modules'] : [])], {
     ...from,
     log,
     cancel,
@@ -123,7 +121,7 @@ export async function build(
     ...(modules ? { modules } : {}),
   }
   const imageHash = (await sha256(kernel.image)) ?? ''
-  const built: Stamp = { key, sha: source.sha, subject: source.subject, kernel, imageHash, steps }
+  const built: Stamp = { key, sha: source.sha, subject: source.subject, kernel, imageHash }
   await writeFile(stampPath(kbuild), JSON.stringify(built))
   const ccache = toolchain.statsLog
     ? countCcache(await readFile(toolchain.statsLog, 'utf8').catch(() => ''))
@@ -148,8 +146,8 @@ interface MakeCall {
   extra?: readonly string[]
 }
 
-/** Runs make; returns how many steps it took. Throws BuildError with the compiler's complaints. */
-async function make(targets: readonly string[], call: MakeCall): Promise<number> {
+/** Runs make. Throws BuildError with the compiler's complaints. */
+async function make(targets: readonly string[], call: MakeCall): Promise<void> {
   const { kbuild, log } = call
   await mkdir(dirname(call.buildLog), { recursive: true })
   const file = createWriteStream(call.buildLog, { flags: 'a' })
@@ -199,7 +197,7 @@ async function make(targets: readonly string[], call: MakeCall): Promise<number>
     if (!writeError) await once(file, 'close').catch(() => {})
   })
   if (writeError) throw writeError
-  if (end.status === 0) return steps
+  if (end.status === 0) return
   if (/No space left on device/.test(end.stderr)) {
     throw new InfraError('The disk is full: make room for the build directory.', lastLines(end.stderr, 3))
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import * as core from '@actions/core'
-import type { Log } from '../log.js'
+import { describeProgress, type Log } from '../log.js'
 
 /** GitHub shows ten annotations of each level for a step. */
 const MOST_ANNOTATIONS = 10
@@ -66,16 +66,12 @@ export function jobLog(): Log & { close(): void } {
         })
       } else core.info(`${file}:${line}: ${message}`)
     },
-    progress({ done, total, what }) {
+    progress(progress) {
       const now = performance.now()
       if (now - lastProgress < PROGRESS_SECONDS * 1000) return
       lastProgress = now
       resume()
-      core.info(
-        total
-          ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}`
-          : `${done} done, ${what}`,
-      )
+      core.info(describeProgress(progress))
     },
     detail(line) {
       // make runs the tree's own code, so its words are no more trusted than the guest's

@@ -4,6 +4,7 @@ import * as core from '@actions/core'
 import { isBundled } from '../config/fragments.js'
 import { InputError } from '../errors.js'
 import { reapGuests } from '../host/registry.js'
+import { cancelOn } from '../host/signals.js'
 import { runPipeline } from '../pipeline.js'
 import { repeatCommand } from '../report/repeat.js'
 import { makeRunDirectory } from '../report/rundir.js'
@@ -14,16 +15,10 @@ import { jobLog } from './joblog.js'
 import { artifactName, checkRetention, defaultOf, setOutputs, uploadRun, writeJobSummary } from './report.js'
 import { loadState, type State, saveState } from './state.js'
 
-/** A cancelled job has 7.5 s from SIGINT to SIGTERM and 2.5 s more: the guest ends first, the upload is post's. */
-function cancelOnSignals(): AbortSignal {
-  const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => controller.abort(name))
-  return controller.signal
-}
-
 /** The main step. Returns the exit status of the process. */
 export async function main(env: NodeJS.ProcessEnv): Promise<number> {
-  const cancel = cancelOnSignals()
+  // a cancelled job has 7.5 s from SIGINT to SIGTERM and 2.5 s more: the guest ends first, the upload is post's.
+  const cancel = cancelOn('SIGINT', 'SIGTERM')
   for (const sentence of unknownInputs(env)) core.warning(sentence)
   const raw = readInputs(env)
   const cwd = env.GITHUB_WORKSPACE ?? process.cwd()

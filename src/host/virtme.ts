@@ -119,7 +119,7 @@ export async function installVirtme(onLine: (line: string) => void): Promise<Vir
 }
 
 /** False if our environment was made from other pins than the ones we ship now. */
-export function environmentIsCurrent(): boolean {
+function environmentIsCurrent(): boolean {
   try {
     const made = readFileSync(cachePath('venv', 'kernelcraft-requirements'))
     return made.equals(readFileSync(asset('host/requirements.txt')))

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { styleText } from 'node:util'
-import type { Log, Progress } from '../log.js'
+import { describeProgress, type Log } from '../log.js'
 import type { Result } from '../result.js'
 import { MARKS, seconds, tailOf } from './summary.js'
 
@@ -39,10 +39,6 @@ export function terminalLog(options: TerminalOptions): Log {
     wipe()
     process.stderr.write(`${text}\n`)
   }
-  const describe = ({ done, total, what }: Progress) =>
-    total
-      ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}`
-      : `${done} done, ${what}`
 
   return {
     stage(_stage, title) {
@@ -61,11 +57,11 @@ export function terminalLog(options: TerminalOptions): Log {
         if (now - lastProgress < 80) return
         lastProgress = now
         const width = (process.stderr.columns ?? 80) - 1
-        process.stderr.write(`\r\x1b[K${`    ${describe(progress)}`.slice(0, width)}`)
+        process.stderr.write(`\r\x1b[K${`    ${describeProgress(progress)}`.slice(0, width)}`)
         shown = true
       } else if (now - lastProgress > QUIET_SECONDS * 1000) {
         lastProgress = now
-        say(`    ${describe(progress)}`)
+        say(`    ${describeProgress(progress)}`)
       }
     },
     detail: line => {
