@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 
 const root = dirname(import.meta.dirname)
 const dist = join(root, 'dist')
-const ASSETS = /\.(config|sh|c|txt)$/
+const ASSETS = /\.(config|sh|c|txt|py)$/
 const ENTRIES = { action: 'src/action.ts', kc: 'src/cli.ts' }
 
 rmSync(dist, { recursive: true, force: true })

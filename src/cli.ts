@@ -6,6 +6,7 @@ import { InputError, messageOf, StageError } from './errors.js'
 import { helpText } from './help.js'
 import { examine, install, renderFindings } from './host/doctor.js'
 import { cancelOn } from './host/signals.js'
+import { dumpRunning } from './live.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
 import { runPipeline } from './pipeline.js'
 import { repeatCommand } from './report/repeat.js'
@@ -13,6 +14,7 @@ import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
 import { parseRequest } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
+import { triageFile, triageJson, triageText } from './triagefile.js'
 import { VERSION } from './version.js'
 
 const camel = (flag: string) => flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
@@ -91,9 +93,27 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
   program.helpInformation = () => helpText()
   for (const option of optionsOf('kc')) declare(program, option)
   program.option('-v, --verbose', 'show what tools and the console say')
-  program.action(async (options: Record<string, unknown>) =>
-    finish(await runOnce(toRaw(options), argv, options.verbose === true)),
-  )
+  program.option('-d, --dump [run]', 'dump a running guest and open the dump')
+  program.option('--dump-file <file>', 'save the dump there instead')
+  program.action(async (options: Record<string, unknown>) => {
+    const { dump, dumpFile } = options
+    if (dump === undefined && dumpFile === undefined)
+      return finish(await runOnce(toRaw(options), argv, options.verbose === true))
+    const wanted = {
+      ...(typeof dump === 'string' ? { run: dump } : {}),
+      ...(typeof dumpFile === 'string' ? { file: dumpFile } : {}),
+      cancel: cancelOn('SIGTERM', 'SIGHUP'),
+    }
+    finish(await dumpRunning(wanted, line => process.stderr.write(`${line}\n`)))
+  })
+  program
+    .command('triage <file>')
+    .option('--json', 'as one JSON object')
+    .action(async (file: string, options: { json?: boolean }) => {
+      const heard = await triageFile(file)
+      process.stdout.write(options.json ? triageJson(heard) : triageText(heard))
+      finish(heard.findings.length === 0 ? 0 : EXIT_STATUS.splat)
+    })
   program
     .command('doctor')
     .option('--install', 'install what is missing')

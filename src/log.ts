@@ -24,8 +24,8 @@ export interface Log {
   stageEnd(stage: Stage, summary: string): void
   info(message: string): void
   warning(message: string): void
-  /** a compiler's complaint */
-  diagnostic(diagnostic: Diagnostic): void
+  /** a place in the source that a compiler, or the kernel itself, complained about */
+  diagnostic(diagnostic: Diagnostic, by?: 'Compiler' | 'Kernel'): void
   progress(progress: Progress): void
   /** a line of a tool that we run, for those who want to see all */
   detail(line: string): void

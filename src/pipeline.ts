@@ -2,20 +2,24 @@ import { existsSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { boot, virtmeWords } from './boot/boot.js'
-import { judge } from './boot/judge.js'
 import type { Terminal } from './boot/terminal.js'
 import { build, type Kernel, previousKernel, stampPath } from './build/build.js'
 import { findToolchain, requireTools } from './build/toolchain.js'
 import { configure } from './config/config.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
+import { guestEar } from './evidence.js'
+import { type Examined, examine, vmcoreCamera } from './examine.js'
 import { reapGuests } from './host/registry.js'
 import { findVirtme } from './host/virtme.js'
 import type { Log } from './log.js'
 import { writeResult } from './report/files.js'
+import { testsLine } from './report/tests.js'
 import type { Request } from './request.js'
 import type { Result, Stage } from './result.js'
 import { locateSource, type Source } from './source/source.js'
 import { checkOut, sharedWorkspace, takeWorkspace, type Workspace } from './source/workspace.js'
+import { applyRules, windowsOf } from './triage/rules.js'
+import { judge } from './verdict.js'
 
 /** What a run needs to know of its surroundings beside the request. */
 export interface Surroundings {
@@ -40,6 +44,8 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     schema: 1,
     verdict: 'infra-error',
     title: 'The run did not finish.',
+    reason: 'The run did not finish.',
+    findings: [],
     started: new Date().toISOString(),
     seconds: 0,
     runDirectory,
@@ -106,18 +112,49 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const { image: _image, vmlinux: _vmlinux, modules: _modules, ...facts } = kernel
     result.kernel = facts
 
+    const camera = vmcoreCamera(request, runDirectory, told, cancel)
+    let ear = guestEar([])
     const booted = await stage(
       'boot',
       `Boot ${kernel.release}`,
-      () => boot(request, kernel, { ...around, runDirectory }, told, { cancel, terminal: around.terminal }),
+      () =>
+        boot(request, kernel, { ...around, runDirectory }, told, {
+          cancel,
+          terminal: around.terminal,
+          listen() {
+            ear = guestEar(windowsOf(request.ignore))
+            return { onConsole: ear.console, onStdout: ear.stdout }
+          },
+          dump: camera.take,
+        }),
       ({ outcome }) => (outcome.started ? 'the guest came up' : 'the guest did not come up'),
     )
+    const { outcome } = booted
     result.boot = booted.facts
-    result.exitCode = booted.outcome.status
-    Object.assign(result, judge(booted.outcome, request))
+    result.exitCode = outcome.status
+    const heard = ear.end()
+    const { findings, warnings } = applyRules(heard.findings, request.failOn, request.ignore, new Date())
+    for (const warning of warnings) told.warning(warning)
+    for (const index of heard.unclosed)
+      told.warning(`${request.ignore[index]?.origin}: its end was never printed, so it ignores nothing.`)
+    const failing = findings.filter(finding => finding.ignored === undefined)
+    Object.assign(result, judge(outcome, request, { ...heard, findings: failing }))
     if (result.verdict === 'infra-error') {
-      result.error = { message: result.title, details: await virtmeWords(runDirectory), diagnostics: [] }
+      result.error = { message: result.reason, details: await virtmeWords(runDirectory), diagnostics: [] }
     }
+    const examined = await stage(
+      'triage',
+      'Look at what the kernel said',
+      () =>
+        examine({
+          ...{ request, kernel, runDirectory, findings, heard, cancel },
+          source: workspace?.source ?? '',
+          taken: camera.taken(),
+          log: told,
+        }),
+      made => describeExamined(made),
+    )
+    Object.assign(result, examined)
   } catch (error) {
     blame(result, error)
   } finally {
@@ -233,7 +270,7 @@ function blame(result: Result, error: unknown): void {
         ? new InfraError('The disk is full: make room and run again.')
         : undefined
   result.verdict = typed?.verdict ?? 'infra-error'
-  result.title = typed?.message ?? `KernelCraft itself failed: ${messageOf(error)}`
+  result.reason = result.title = typed?.message ?? `KernelCraft itself failed: ${messageOf(error)}`
   result.error = {
     message: result.title,
     details:
@@ -246,6 +283,15 @@ const round = (seconds: number) => Math.round(seconds * 1000) / 1000
 
 function describeWanted(request: Request): string {
   return `Find ${request.ref ?? (request.release ? 'the newest commit' : 'HEAD')} of ${request.release ?? request.path}`
+}
+
+function describeExamined({ findings, tests, vmcore }: Examined): string {
+  const said = [
+    findings.length === 0 ? 'no reports' : `${findings.length} reports, the first one ${findings[0]?.title}`,
+    ...(tests ? [testsLine(tests)] : []),
+    ...(vmcore ? [`a vmcore of ${Math.round(vmcore.bytes / 2 ** 20)} MiB`] : []),
+  ]
+  return said.join('; ')
 }
 
 function describeSource(source: Source): string {

@@ -1,9 +1,10 @@
-import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
-import { isAbsolute, join, resolve } from 'node:path'
+import { basename, isAbsolute, join, resolve } from 'node:path'
 import stringArgv from 'string-argv'
 import { InputError } from './errors.js'
 import { OPTIONS, type RawOptions } from './options.js'
+import { type IgnoreRule, parseFailOn, parseIgnore, type Selector } from './triage/rules.js'
 
 export type ConfigBase =
   | { kind: 'minimal' | 'virtme' | 'defconfig' | 'current' }
@@ -49,6 +50,11 @@ export interface Request {
   root: string
   accel: 'auto' | 'kvm' | 'tcg'
   deadlines: Deadlines
+  /** findings that fail the run */
+  failOn: readonly Selector[]
+  ignore: readonly IgnoreRule[]
+  vmcore: 'on-failure' | 'always' | 'never'
+  vmcoreMaxBytes: number
   runDirectory?: string
 }
 
@@ -85,16 +91,27 @@ function parseBoolean(name: string, value: string): boolean {
   return parsed
 }
 
+/** Bytes of `512M`, `2G`; a number alone is MiB. NaN for anything else. */
+function parseSize(value: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$/i.exec(value.trim())
+  const unit = { k: 10, '': 20, m: 20, g: 30, t: 40 }[match?.[2]?.toLowerCase() ?? '']
+  return match && unit ? Math.floor(Number(match[1]) * 2 ** unit) : Number.NaN
+}
+
 /** MiB of `512M`, `2G`, `1024`. */
 export function parseMemory(name: string, value: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$/i.exec(value.trim())
-  const factor = { k: 1 / 1024, '': 1, m: 1, g: 1024, t: 1024 * 1024 }[match?.[2]?.toLowerCase() ?? '']
-  const size = match && factor ? Math.floor(Number(match[1]) * factor) : Number.NaN
+  const size = Math.floor(parseSize(value) / 2 ** 20)
   if (Number.isNaN(size)) throw new InputError(`${name} is ${quote(value)}: write a size such as 512M or 2G.`)
   if (size < 64) throw new InputError(`${name} is ${quote(value)}: a guest needs at least 64M.`)
   const host = Math.floor(totalmem() / (1 << 20))
   if (size > host) throw new InputError(`${name} is ${quote(value)}: this machine has ${host}M in all.`)
   return size
+}
+
+function parseMaxSize(name: string, value: string): number {
+  const bytes = parseSize(value)
+  if (bytes > 0) return bytes
+  throw new InputError(`${name} is ${quote(value)}: write a size such as 512M or 2G.`)
 }
 
 /** Seconds of `90`, `90s`, `5m`, `1h`; Infinity of `off`. */
@@ -213,6 +230,11 @@ function parseLocalversion(value: string): string {
   )
 }
 
+function parseIgnoreFile(value: string, cwd: string): IgnoreRule[] {
+  const path = existing('ignore', value, cwd, 'file')
+  return parseIgnore(readFileSync(path, 'utf8'), basename(path))
+}
+
 function parseRunDirectory(value: string, cwd: string): string {
   const path = resolve(cwd, value)
   if (existsSync(path) && (!statSync(path).isDirectory() || readdirSync(path).length > 0)) {
@@ -297,6 +319,10 @@ export function parseRequest(
       run: parseDuration('run-timeout', value('run-timeout')),
       idle: parseDuration('idle-timeout', value('idle-timeout')),
     },
+    failOn: parseFailOn(list('fail-on').length > 0 ? list('fail-on') : ['all']),
+    ignore: optional('ignore', text => parseIgnoreFile(text, cwd)) ?? [],
+    vmcore: parseChoice('vmcore', value('vmcore'), ['on-failure', 'always', 'never']),
+    vmcoreMaxBytes: parseMaxSize('vmcore-max-size', value('vmcore-max-size')),
     runDirectory: optional('run-directory', text => parseRunDirectory(text, cwd)),
   }
 }

@@ -1,3 +1,5 @@
+import type { Status, TestCounts } from './triage/tests.js'
+
 /**
  * The verdicts of a run and the exit status that kc gives for each.
  * The order has no meaning; a run has exactly one.
@@ -21,7 +23,7 @@ export type Verdict = keyof typeof EXIT_STATUS
 /** Exit status of kc for input that makes no sense; no run took place. */
 export const EXIT_INVALID_INPUT = 2
 
-export type Stage = 'preflight' | 'source' | 'config' | 'build' | 'boot'
+export type Stage = 'preflight' | 'source' | 'config' | 'build' | 'boot' | 'triage'
 
 /** One stage's duration, in seconds of wall time. */
 export interface Timing {
@@ -92,12 +94,97 @@ export interface ErrorFacts {
   diagnostics: readonly Diagnostic[]
 }
 
+/** A place in the source that code was made from. */
+export interface SourcePlace {
+  function: string
+  /** relative to the tree */
+  file: string
+  line: number
+  /** the function was inlined into the next one */
+  inlined: boolean
+}
+
+/** A function of a finding's stack, as the kernel prints it, and where its code comes from. */
+export interface StackEntry {
+  /** `symbol+0xoffset/0xsize [module]` */
+  text: string
+  /** innermost inlined function first; empty where the debug information says nothing */
+  source: SourcePlace[]
+}
+
+/** One thing that the kernel said of itself. */
+export interface FindingFacts {
+  type: string
+  /** as syzbot's dashboard prints it */
+  title: string
+  /** the same on every boot and build */
+  fingerprint: string
+  /** 1-based line of console.log */
+  line: number
+  count: number
+  /** the kernel's words for its death, if this was fatal */
+  panic?: string
+  /** why it does not fail the run */
+  ignored?: string
+  stack: StackEntry[]
+  /** the kernel's words, at most 200 lines */
+  report: string[]
+  /** the console's last lines before it; only of the findings that matter most */
+  before?: string[]
+  /** the source where it happened; likewise */
+  around?: SourceLines
+}
+
+/** Lines of a source file around one that matters. */
+export interface SourceLines {
+  /** relative to the tree */
+  file: string
+  /** the line that matters */
+  line: number
+  /** number of the first of `lines` */
+  first: number
+  lines: string[]
+}
+
+/** A test that did not pass. One entry may stand for several that never ran. */
+export interface FailedTest {
+  /** names from the outermost test on, with slashes between */
+  path: string
+  status: Status
+  reason?: string
+  /** what was printed while it ran; only of the first few */
+  log?: string[]
+}
+
+/** What the guest's KTAP said. Counts are of tests without subtests. */
+export interface TestFacts {
+  counts: TestCounts
+  /** at most 500 */
+  failures: FailedTest[]
+  /** at most 100 */
+  skips: FailedTest[]
+  /** sentences about output that breaks the rules of KTAP */
+  errors: string[]
+}
+
+export interface VmcoreFacts {
+  bytes: number
+  /** of the kernel, in hexadecimal; absent where the dump does not tell */
+  buildId?: string
+  /** a shell's line that opens it */
+  open: string
+}
+
 /** Everything that one run found out; `result.json` is this, see schema/result.schema.json. */
 export interface Result {
   schema: 1
   verdict: Verdict
-  /** one sentence that explains the verdict */
+  /** the title of the finding that decided, as syzbot has it; else the same as `reason` */
   title: string
+  /** one sentence that explains the verdict */
+  reason: string
+  /** of the finding that decided */
+  fingerprint?: string
   /** status of the commands in the guest; absent if it was never known */
   exitCode?: number
   started: string
@@ -108,6 +195,10 @@ export interface Result {
   source?: SourceFacts
   kernel?: KernelFacts
   boot?: BootFacts
+  /** what the kernel said of itself, the first one first */
+  findings: FindingFacts[]
+  tests?: TestFacts
+  vmcore?: VmcoreFacts
   timings: Timing[]
   warnings: string[]
   error?: ErrorFacts

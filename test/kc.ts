@@ -83,10 +83,10 @@ export async function kc(
   return await startKc(args, options).ended
 }
 
-/** The kernel that all e2e tests boot: the distribution's 6.12 with the test, ubsan and kvm-host fragments, and one module. */
+/** The kernel that all e2e tests boot: the distribution's 6.12 with the test, ubsan and kvm-host fragments, and two modules. */
 export const KERNEL = [
   ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', 'ubsan', '-f', 'kvm-host'],
-  ...['--configitem', 'CONFIG_DUMMY=m'],
+  ...['--configitem', 'CONFIG_DUMMY=m', '--configitem', 'CONFIG_KUNIT_EXAMPLE_TEST=m'],
 ] as const
 
 /** Boots the kernel that global-setup built. */

@@ -8,14 +8,22 @@ import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import type { BootFacts } from '../result.js'
 import { type GuestCommand, guestFiles } from './command.js'
+import type { GuestLimits, Outcome } from './outcome.js'
 import { writeShare } from './share.js'
 import { prepareSnapshot } from './snapshot.js'
-import { type GuestLimits, type Outcome, superviseGuest } from './supervise.js'
+import { superviseGuest, type Watching } from './supervise.js'
 import type { Terminal } from './terminal.js'
 
 export interface Booted {
   outcome: Outcome
   facts: BootFacts
+}
+
+export interface BootOptions extends Pick<Watching, 'dump'> {
+  cancel?: AbortSignal
+  terminal?: Terminal
+  /** who listens to the guest; asked anew for each attempt to boot it */
+  listen: () => Pick<Watching, 'onConsole' | 'onStdout'>
 }
 
 /** A kernel that KVM runs prints its first line within a fraction of a second. */
@@ -55,7 +63,7 @@ export async function boot(
   kernel: Kernel,
   at: { runDirectory: string; directory: string; env: NodeJS.ProcessEnv },
   log: Log,
-  options: { cancel?: AbortSignal; terminal?: Terminal },
+  options: BootOptions,
 ): Promise<Booted> {
   const [virtme, qemu, snapshot, choice] = await Promise.all([
     findVirtme(),
@@ -106,7 +114,13 @@ export async function boot(
     }
     const limits: GuestLimits = { ...request.deadlines, banner }
     if (request.work.kind === 'shell') limits.run = limits.idle = Number.POSITIVE_INFINITY
-    return await superviseGuest(request, guest, limits, { ...options, wrapper: snapshot.wrapper, log })
+    return await superviseGuest(request, guest, limits, {
+      ...options,
+      ...options.listen(),
+      kernel: { release: kernel.release, vmlinux: kernel.vmlinux },
+      wrapper: snapshot.wrapper,
+      log,
+    })
   }
 
   const first = await attempt(choice.accel, choice.banner)

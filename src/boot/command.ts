@@ -22,6 +22,7 @@ export function guestFiles(runDirectory: string) {
     stderr: join(runDirectory, 'stderr.log'),
     control: join(runDirectory, 'control.log'),
     virtme: join(runDirectory, 'virtme.log'),
+    registers: join(runDirectory, 'registers.txt'),
     share: join(runDirectory, 'guest'),
     sockets: join(runDirectory, 'sockets'),
   }
@@ -31,6 +32,8 @@ export function guestFiles(runDirectory: string) {
 export function guestSockets(directory: string) {
   return {
     qmp: join(directory, 'qmp'),
+    /** a second monitor, for other processes: kc holds the first one */
+    monitor: join(directory, 'monitor'),
     console: join(directory, 'console'),
     terminal: join(directory, 'terminal'),
     window: join(directory, 'window'),
@@ -43,7 +46,7 @@ const MOST_COMMAND_LINE = 2047
 const MOUNT_9P = 'version=9p2000.L,trans=virtio,msize=512000,cache=loose'
 
 /** The kernel's command line: root, console, what the user appends, and our init. Throws InputError if it is too long. */
-export function kernelCommandLine(request: Request): string {
+export function kernelCommandLine(request: Request, accel: 'kvm' | 'tcg'): string {
   const network = request.network === 'user' ? ['ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off'] : []
   const init = `b=/bin/busybox; [ -x $b ] || b=; $b mount -n -t 9p -o ro,${MOUNT_9P} kernelcraft /run && exec /bin/sh /run/init.sh`
   const words = [
@@ -54,6 +57,8 @@ export function kernelCommandLine(request: Request): string {
     'earlyprintk=serial,ttyS0,115200',
     // a panic is told to QEMU by pvpanic; where that is missing, it ends QEMU as a reboot
     'panic=-1',
+    // an NMI is how a guest that is deaf to sysrq is asked; emulated CPUs have no other source of them
+    ...(accel === 'tcg' ? ['unknown_nmi_panic'] : []),
     'net.ifnames=0',
     ...network,
     ...request.append,
@@ -143,12 +148,14 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     ...(guest.modules ? share('kcmodules', guest.modules) : []),
     '-device',
     'pvpanic-pci',
+    // a dead guest stands still until its memory has been taken
     '-action',
-    'panic=pause',
-    '-no-reboot',
+    'panic=pause,reboot=shutdown,shutdown=pause',
     '-qmp',
     `unix:${comma(sockets.qmp)},server=on,wait=off`,
+    '-qmp',
+    `unix:${comma(sockets.monitor)},server=on,wait=off`,
     '-append',
-    kernelCommandLine(request),
+    kernelCommandLine(request, guest.accel),
   ]
 }

@@ -9,60 +9,49 @@ import { processId } from '../host/proc.js'
 import { guardGroup, killGroup } from '../host/processes.js'
 import { endProcesses, RUN_VARIABLE, registerGuest, unregisterGuest } from '../host/registry.js'
 import type { Log } from '../log.js'
-import type { Deadlines, Request } from '../request.js'
-import type { BootMoments } from '../result.js'
+import type { Request } from '../request.js'
 import { type GuestCommand, guestFiles, guestSockets, virtmeArguments } from './command.js'
+import { interrogate } from './forensics.js'
+import { expiry, type GuestLimits, type Outcome } from './outcome.js'
 import { connectSocket, type Qmp, type QmpEvent, startQmp } from './qmp.js'
 import { type Tail, tailFile } from './tail.js'
 import { bridgeTerminal, type Terminal } from './terminal.js'
 
-/** Which deadline passed. `banner`: no word of the kernel; `shutdown`: the commands had ended, the guest had not. */
-export type Expiry = 'banner' | 'boot' | 'run' | 'idle' | 'shutdown'
-
-/** What was seen of a guest, from its start to the end of its last process. Facts only; see judge.ts for what they mean. */
-export interface Outcome {
-  /** exit status of the commands, exact from 0 to 255; absent if it never arrived */
-  status?: number
-  /** the commands had started */
-  started: boolean
-  /** QEMU was told of a panic (pvpanic) */
-  panicked: boolean
-  expired?: Expiry
-  cancelled: boolean
-  /** the host ran out of disk space, or the guest printed more than anybody will read */
-  flooded?: string
-  /** QEMU's reason for the end, e.g. guest-shutdown, guest-reset; absent if it gave none (QMP SHUTDOWN event) */
-  shutdown?: string
-  /** virtme-run's own end */
-  exit: { status?: number; signal?: string }
-  release?: string
-  moments: BootMoments
-}
-
-export interface GuestLimits extends Deadlines {
-  /** until the kernel's first line, where that proves something; else Infinity */
-  banner: number
-}
-
 const POLL_MS = 20
-/** a pause of the streams after the commands' end that says that nothing more will come */
-const DRAIN_SECONDS = 5
-const SHUTDOWN_SECONDS = 30
 /** the console of a guest that has panicked is read until it is silent for so long */
 const PANIC_QUIET_SECONDS = 0.4
 const PANIC_MOST_SECONDS = 5
+/** a report is complete when the console is silent for so long */
+const REPORT_QUIET_SECONDS = 0.3
 const MOST_OUTPUT = 4 * 2 ** 30
 const LEAST_FREE = 64 * 2 ** 20
 
+/** What a guest's memory is wanted for. */
+export type DumpReason = 'panic' | 'hang' | 'splat'
+
+export interface Watching {
+  /** goes before virtme-run, see snapshot.ts */
+  wrapper: readonly string[]
+  log: Log
+  cancel?: AbortSignal
+  terminal?: Terminal
+  /** what other processes have to know to dump this guest */
+  kernel: { release: string; vmlinux: string }
+  /** hears everything that the console prints; true says that the kernel has reported a bug for the first time */
+  onConsole(chunk: Buffer): boolean
+  onStdout(chunk: Buffer): void
+  /** takes the guest's memory, if it is wanted for this; never throws. False if QEMU is stuck with it */
+  dump(qmp: Qmp, reason: DumpReason): Promise<boolean>
+}
+
 /**
  * Starts virtme-run, watches it to the end, and leaves no process behind. Never throws for what the guest did.
- * `wrapper` goes before virtme-run (see snapshot.ts).
  */
 export async function superviseGuest(
   request: Request,
   guest: GuestCommand,
   limits: GuestLimits,
-  options: { wrapper: readonly string[]; log: Log; cancel?: AbortSignal; terminal?: Terminal },
+  options: Watching,
 ): Promise<Outcome> {
   const { log, cancel } = options
   const files = guestFiles(guest.runDirectory)
@@ -96,7 +85,7 @@ export async function superviseGuest(
     await rm(socketDirectory, { recursive: true, force: true })
     return outcome
   }
-  registerGuest(guest.runDirectory, pid, sockets.qmp)
+  registerGuest(guest.runDirectory, pid, sockets.monitor, options.kernel)
   const leader = processId(pid)
   const dismissGuard = guardGroup(pid)
 
@@ -109,6 +98,7 @@ export async function superviseGuest(
   // what the guest says
   let consoleQuietSince = 0
   let activity = 0
+  let reportedAt: number | undefined
   let controlRest = ''
   let drainSince: number | undefined
   let consoleHead = ''
@@ -140,6 +130,7 @@ export async function superviseGuest(
       if (consoleHead.includes('Linux version')) moments.banner = seconds()
     }
     log.guest('console', chunk)
+    if (options.onConsole(chunk)) reportedAt ??= seconds()
   }
   const tails: Tail[] = []
   const follow = (path: string, onData: (chunk: Buffer) => void) => {
@@ -152,7 +143,10 @@ export async function superviseGuest(
   }
   follow(files.control, onControl)
   const consoleTail = follow(files.console, onConsole)
-  const stdoutTail = follow(files.stdout, chunk => log.guest('stdout', chunk))
+  const stdoutTail = follow(files.stdout, chunk => {
+    log.guest('stdout', chunk)
+    options.onStdout(chunk)
+  })
   const stderrTail = follow(files.stderr, chunk => log.guest('stderr', chunk))
   const pollAll = () => {
     let any = false
@@ -170,12 +164,18 @@ export async function superviseGuest(
   let qmp: Qmp | undefined
   let qemuUp: number | undefined
   let panickedAt: number | undefined
+  /** QEMU stands still after the guest's own end until it is told to go (-action shutdown=pause) */
+  let endedAt: number | undefined
   const onEvent = ({ event, data }: QmpEvent) => {
     if (event === 'GUEST_PANICKED') {
-      outcome.panicked = true
+      // a guest that is being asked after its deadline may die of the question
+      if (!outcome.expired) outcome.panicked = true
       panickedAt ??= seconds()
     }
-    if (event === 'SHUTDOWN' && typeof data?.reason === 'string') outcome.shutdown ??= data.reason
+    if (event === 'SHUTDOWN' && typeof data?.reason === 'string') {
+      outcome.shutdown ??= data.reason
+      endedAt ??= seconds()
+    }
   }
   const monitor = (async () => {
     const socket = await connectSocket(sockets.qmp, () => exited || stopping !== undefined)
@@ -185,9 +185,10 @@ export async function superviseGuest(
   })().catch(error => log.detail(`monitor: ${error}`))
   const bridge = options.terminal && bridgeTerminal(options.terminal, sockets, () => exited)
 
-  // the end, whoever brings it about
-  const stop = () => {
+  // the end, whoever brings it about; what is still to be learned comes before it
+  const stop = (learn: () => Promise<void> = async () => {}) => {
     stopping ??= (async () => {
+      await learn()
       try {
         await qmp?.execute('quit', {}, 2)
       } catch {
@@ -198,8 +199,32 @@ export async function superviseGuest(
       if (!exited) await killGroup(pid)
     })()
   }
+  const dump = async (reason: DumpReason) => {
+    if (qmp && !exited && !(await options.dump(qmp, reason))) await killGroup(pid)
+  }
+  /** A kernel that panics tells QEMU before it has printed everything: after the dump it may go on to its end. */
+  const letDie = async () => {
+    await dump('panic')
+    if (exited || cancel?.aborted) return
+    await qmp?.execute('cont', {}, 2).catch(error => log.detail(`cont: ${error}`))
+    const give = seconds() + PANIC_MOST_SECONDS
+    while (!exited && endedAt === undefined && seconds() < give) await pause(POLL_MS)
+  }
+  const askWhy = async () => {
+    if (!qmp || exited) return
+    await interrogate({
+      qmp,
+      consoleSocket: sockets.console,
+      printed: () => consoleTail.size,
+      over: () => exited || cancel?.aborted === true,
+      registers: files.registers,
+      log,
+    })
+    if (!cancel?.aborted) await dump('hang')
+  }
 
   let lastSpaceCheck = 0
+  let splat: Promise<void> | undefined
   while (!exited) {
     const any = pollAll()
     const now = seconds()
@@ -210,11 +235,20 @@ export async function superviseGuest(
         stop()
       } else if (panickedAt !== undefined) {
         const quiet = now - Math.max(consoleQuietSince, panickedAt) > PANIC_QUIET_SECONDS
-        if (quiet || now - panickedAt > PANIC_MOST_SECONDS) stop()
+        if (quiet || now - panickedAt > PANIC_MOST_SECONDS) stop(letDie)
+      } else if (endedAt !== undefined) {
+        stop(outcome.shutdown === 'guest-reset' ? () => dump('panic') : undefined)
       } else if (expired) {
         // streams that somebody holds open after the commands' end are complete enough
         if (expired !== 'drain') outcome.expired = expired
-        stop()
+        stop(expired === 'drain' || expired === 'banner' ? undefined : askWhy)
+      } else if (
+        reportedAt !== undefined &&
+        now - Math.max(consoleQuietSince, reportedAt) > REPORT_QUIET_SECONDS
+      ) {
+        // the guest stands still meanwhile and then runs on
+        reportedAt = Number.POSITIVE_INFINITY
+        splat ??= dump('splat')
       } else if (now - lastSpaceCheck > 1) {
         lastSpaceCheck = now
         outcome.flooded = flood(guest.runDirectory, consoleTail.size + stdoutTail.size + stderrTail.size)
@@ -225,6 +259,7 @@ export async function superviseGuest(
   }
   await ended
   await stopping
+  await splat
   while (pollAll()) {
     // all that QEMU wrote before it ended
   }
@@ -245,28 +280,6 @@ export async function superviseGuest(
 }
 
 const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
-
-/** The deadline that has passed, if one has. */
-function expiry(at: {
-  now: number
-  limits: GuestLimits
-  outcome: Outcome
-  activity: number
-  drainSince: number | undefined
-  qemuUp: number | undefined
-}): Expiry | 'drain' | undefined {
-  const { now, limits, outcome, activity } = at
-  const { moments } = outcome
-  if (moments.status !== undefined) return now - moments.status > SHUTDOWN_SECONDS ? 'shutdown' : undefined
-  if (at.drainSince !== undefined)
-    return now - Math.max(at.drainSince, activity) > DRAIN_SECONDS ? 'drain' : undefined
-  // counted from QEMU's start: before it, virtme-run's Python takes as long as the machine is slow
-  if (moments.banner === undefined && at.qemuUp !== undefined && now - at.qemuUp > limits.banner)
-    return 'banner'
-  if (moments.commands === undefined) return now > limits.boot ? 'boot' : undefined
-  if (now - moments.commands > limits.run) return 'run'
-  return now - activity > limits.idle ? 'idle' : undefined
-}
 
 function flood(runDirectory: string, output: number): string | undefined {
   if (output > MOST_OUTPUT) return 'the guest printed more than 4 GiB'

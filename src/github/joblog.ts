@@ -55,14 +55,14 @@ export function jobLog(): Log & { close(): void } {
       resume()
       core.warning(message)
     },
-    diagnostic({ file, line, column, message }) {
+    diagnostic({ file, line, column, message }, by = 'Compiler') {
       resume()
       if (errors++ < MOST_ANNOTATIONS) {
         core.error(message, {
           file,
           startLine: line,
           ...(column ? { startColumn: column } : {}),
-          title: 'Compiler',
+          title: by,
         })
       } else core.info(`${file}:${line}: ${message}`)
     },

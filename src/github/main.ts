@@ -6,6 +6,7 @@ import { InputError } from '../errors.js'
 import { reapGuests } from '../host/registry.js'
 import { cancelOn } from '../host/signals.js'
 import { runPipeline } from '../pipeline.js'
+import { sentence } from '../report/findings.js'
 import { repeatCommand } from '../report/repeat.js'
 import { makeRunDirectory } from '../report/rundir.js'
 import { parseRequest } from '../request.js'
@@ -63,7 +64,7 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
     await uploadRun(state.runDirectory, state.artifact, state.retentionDays)
     saveState({ ...state, reported: true })
   }
-  const line = `KernelCraft: ${result.verdict}: ${result.title}`
+  const line = `KernelCraft: ${result.verdict}: ${sentence(result)}`
   if (result.verdict === 'passed') core.info(line)
   else core.setFailed(line)
   return result.verdict === 'passed' ? 0 : 1

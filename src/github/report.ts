@@ -15,11 +15,14 @@ export function setOutputs(result: Result): void {
   const outputs = {
     verdict: result.verdict,
     title: result.title,
+    fingerprint: result.fingerprint ?? '',
     'exit-code': result.exitCode === undefined ? '' : String(result.exitCode),
     sha: result.source?.sha ?? '',
     'kernel-release': result.kernel?.release ?? '',
     'run-directory': result.runDirectory,
     'console-log': file('console'),
+    vmcore: file('vmcore'),
+    junit: file('junit'),
     result: file('result'),
   }
   for (const [name, value] of Object.entries(outputs)) core.setOutput(name, value)
@@ -56,6 +59,11 @@ const KEPT = [
   'build.log',
   'config',
   'virtme.log',
+  'registers.txt',
+  'crash.txt',
+  'junit.xml',
+  'vmcore',
+  'vmlinux',
 ]
 
 /**

@@ -4,7 +4,7 @@ import { InfraError } from '../errors.js'
 import { type KvmState, kvmState } from './kvm.js'
 import { describeEnd, lastLines, run } from './processes.js'
 import { installCommand, probeTool, TOOLS, type Tool, which } from './tools.js'
-import { findPython, findVirtme, installVirtme } from './virtme.js'
+import { findDrgn, findPython, findVirtme, installVirtme } from './virtme.js'
 
 export interface Finding {
   name: string
@@ -52,6 +52,7 @@ export async function examine(): Promise<Finding[]> {
     }
   })
   const [kvm, kvmDetail] = KVM[await kvmState()]
+  const drgn = await findDrgn()
   return [
     ...tools,
     await guarded('python', findPython),
@@ -59,6 +60,9 @@ export async function examine(): Promise<Finding[]> {
       const { path, version } = await findVirtme()
       return `${version} (${path})`
     }),
+    drgn
+      ? { name: 'drgn', state: 'ok', detail: drgn }
+      : { name: 'drgn', state: 'optional', detail: 'comes with `kc doctor --install`, to explain vmcores' },
     { name: 'kvm', state: kvm, detail: kvmDetail },
     (await hasDistroSource())
       ? { name: 'distro source', state: 'ok', detail: '/usr/src' }
@@ -126,8 +130,8 @@ export async function install(onLine: (line: string) => void): Promise<void> {
     if (missing.length + extra.length > 0) await runLoud([...command, ...extra], onLine)
   }
   const virtme = await findVirtme().catch(() => undefined)
-  if (!virtme) {
-    onLine('installing virtme-ng into an environment of its own')
+  if (!virtme || !(await findDrgn())) {
+    onLine('installing virtme-ng and drgn into an environment of their own')
     await installVirtme(onLine)
   }
 }

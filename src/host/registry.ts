@@ -12,8 +12,10 @@ export interface RunningGuest {
   runDirectory: string
   owner: ProcessId
   leader: ProcessId
-  /** QEMU's monitor socket */
-  qmp: string
+  /** QEMU's second monitor, which is free for other processes (QMP) */
+  monitor: string
+  /** what the guest runs */
+  kernel: { release: string; vmlinux: string }
 }
 
 function noteOf(runDirectory: string): string {
@@ -21,13 +23,19 @@ function noteOf(runDirectory: string): string {
 }
 
 /** Notes a guest whose process group has `leader` as its leader. */
-export function registerGuest(runDirectory: string, leader: number, qmp: string): void {
+export function registerGuest(
+  runDirectory: string,
+  leader: number,
+  monitor: string,
+  kernel: RunningGuest['kernel'],
+): void {
   mkdirSync(cachePath('running'), { recursive: true })
   const guest: RunningGuest = {
     runDirectory,
     owner: processId(process.pid),
     leader: processId(leader),
-    qmp,
+    monitor,
+    kernel,
   }
   writeFileSync(noteOf(runDirectory), JSON.stringify(guest))
 }
@@ -42,6 +50,26 @@ export async function endProcesses(runDirectory: string, leader?: ProcessId): Pr
   if (leader !== undefined && isAlive(leader)) await killGroup(leader.pid)
   for (const pid of withEnvironment(RUN_VARIABLE, runDirectory)) signal(pid, 'SIGKILL')
   return strays.length
+}
+
+/** Guests of kc processes that are alive, the one that started first first. */
+export function runningGuests(): RunningGuest[] {
+  let notes: string[]
+  try {
+    notes = readdirSync(cachePath('running'))
+  } catch {
+    return []
+  }
+  return notes
+    .flatMap(note => {
+      try {
+        return [JSON.parse(readFileSync(join(cachePath('running'), note), 'utf8')) as RunningGuest]
+      } catch {
+        return []
+      }
+    })
+    .filter(guest => isAlive(guest.owner))
+    .sort((a, b) => Number(a.owner.start) - Number(b.owner.start))
 }
 
 /**
@@ -67,7 +95,7 @@ export async function reapGuests(): Promise<string[]> {
     }
     if (isAlive(guest.owner)) continue
     if ((await endProcesses(guest.runDirectory, guest.leader)) > 0) reaped.push(guest.runDirectory)
-    rmSync(dirname(guest.qmp), { recursive: true, force: true })
+    rmSync(dirname(guest.monitor), { recursive: true, force: true })
     rmSync(path, { force: true })
   }
   return reaped

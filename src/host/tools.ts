@@ -132,6 +132,14 @@ export const TOOLS: readonly Tool[] = [
     dnf: 'busybox',
     programs: ['busybox'],
   },
+  {
+    name: 'crash',
+    need: 'optional',
+    why: 'open vmcores with it, where it understands the kernel',
+    apt: 'crash',
+    dnf: 'crash',
+    programs: ['crash'],
+  },
 ]
 
 export interface ToolState {

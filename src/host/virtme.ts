@@ -58,6 +58,12 @@ export async function findVirtme(): Promise<Virtme> {
   )
 }
 
+/** Path of drgn, which reads vmcores: the pinned one in our own virtual environment, else the one on PATH. */
+export async function findDrgn(): Promise<string | undefined> {
+  const own = cachePath('venv', 'bin', 'drgn')
+  return existsSync(own) ? own : await which('drgn')
+}
+
 /** A Python that can run virtme-ng. Throws InfraError that names what was found. */
 export async function findPython(candidates?: readonly (string | undefined)[]): Promise<string> {
   // the distribution's own first: a shim of a version manager may vanish under the environment
@@ -79,7 +85,7 @@ export async function findPython(candidates?: readonly (string | undefined)[]): 
   )
 }
 
-/** Installs the pinned virtme-ng, hashes checked, into a virtual environment of our own. */
+/** Installs the pinned virtme-ng and drgn, hashes checked, into a virtual environment of our own. */
 export async function installVirtme(onLine: (line: string) => void): Promise<Virtme> {
   const venv = cachePath('venv')
   const requirements = asset('host/requirements.txt')

@@ -14,6 +14,11 @@ const FILES = {
   build: 'build.log',
   config: 'config',
   virtme: 'virtme.log',
+  registers: 'registers.txt',
+  vmcore: 'vmcore',
+  vmlinux: 'vmlinux',
+  crash: 'crash.txt',
+  junit: 'junit.xml',
   summary: 'summary.md',
 } as const
 

@@ -1,6 +1,8 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Result, Verdict } from '../result.js'
+import type { FindingFacts, Result, Verdict } from '../result.js'
+import { sentence, sourceText, stackText } from './findings.js'
+import { renderTests } from './tests.js'
 
 export const MARKS: Readonly<Record<Verdict, string>> = {
   passed: '✅',
@@ -115,6 +117,59 @@ function timings(result: Result): string {
   ].join('\n')
 }
 
+const MOST_SHOWN = 3
+const MOST_LISTED = 20
+
+function details(title: string, text: string, lines: number, open = false): string {
+  if (text.trim() === '') return ''
+  return `<details${open ? ' open' : ''}><summary>${title}</summary>\n\n${codeBlock(text, lines, 16 * 1024)}\n</details>\n`
+}
+
+function showFinding(finding: FindingFacts): string {
+  const { title, type, fingerprint, count, around, before = [], report, panic } = finding
+  const times = count > 1 ? `, ${count} times` : ''
+  return [
+    `### ${inline(title)}`,
+    `${inline(type)}, fingerprint \`${fingerprint}\`, line ${finding.line} of the console${times}${panic && !report.includes(panic) ? `; ${inline(panic)}` : ''}`,
+    finding.stack.length > 0 ? codeBlock(stackText(finding), 40, 8 * 1024) : '',
+    around
+      ? `${inline(around.file)}, line ${around.line}:\n\n${codeBlock(sourceText(finding), 20, 8 * 1024)}`
+      : '',
+    details('The report', report.slice(0, 60).join('\n'), 60),
+    details('The console before it', before.join('\n'), 20),
+  ]
+    .filter(part => part !== '')
+    .join('\n\n')
+}
+
+/** Findings, those that fail the run first; the first few with all that is known. */
+function findings(result: Result): string {
+  const failing = result.findings.filter(finding => finding.ignored === undefined)
+  const ignored = result.findings.filter(finding => finding.ignored !== undefined)
+  const listed = (all: readonly FindingFacts[]) =>
+    all
+      .slice(0, MOST_LISTED)
+      .map(
+        ({ title, fingerprint, ignored: why }) =>
+          `- ${inline(title)} (\`${fingerprint}\`)${why ? `: ${inline(why)}` : ''}`,
+      )
+      .join('\n')
+  const rest = failing.slice(MOST_SHOWN)
+  return [
+    ...failing.slice(0, MOST_SHOWN).map(showFinding),
+    rest.length > 0 ? `And ${rest.length} more:\n\n${listed(rest)}` : '',
+    ignored.length > 0 ? `Ignored:\n\n${listed(ignored)}` : '',
+  ]
+    .filter(part => part !== '')
+    .join('\n\n')
+}
+
+function vmcore({ vmcore: dump }: Result): string {
+  if (!dump) return ''
+  const size = `${(dump.bytes / 2 ** 20).toFixed(1)} MiB`
+  return `The vmcore (${size}${dump.buildId ? `, build id \`${dump.buildId.slice(0, 12)}\`` : ''}) opens with\n\n${codeBlock(dump.open, 3, 4096)}`
+}
+
 function trouble(result: Result): string {
   const { error, runDirectory } = result
   const parts: string[] = []
@@ -151,9 +206,12 @@ export function summarize(result: Result): string {
   const warnings = result.warnings.slice(0, 20).map(warning => `- ⚠️ ${inline(warning)}`)
   return [
     `## ${MARKS[result.verdict]} KernelCraft: ${result.verdict}`,
-    inline(result.title),
+    inline(sentence(result)),
     facts(result),
     ...(warnings.length > 0 ? [warnings.join('\n')] : []),
+    findings(result),
+    result.tests ? renderTests(result.tests) : '',
+    vmcore(result),
     ...(result.verdict === 'passed' ? [] : [trouble(result)]),
     timings(result),
     `Repeat it at a desk, in a checkout of the tree:\n\n${codeBlock(result.repeat, 200, 16 * 1024)}`,

@@ -1,8 +1,10 @@
 import { join } from 'node:path'
-import { styleText } from 'node:util'
+import { stripVTControlCharacters, styleText } from 'node:util'
 import { describeProgress, type Log } from '../log.js'
 import type { Result } from '../result.js'
+import { sentence, sourceText, stackText } from './findings.js'
 import { MARKS, seconds, tailOf } from './summary.js'
+import { testsLine } from './tests.js'
 
 type Style = Parameters<typeof styleText>[0]
 
@@ -75,27 +77,62 @@ export function terminalLog(options: TerminalOptions): Log {
   }
 }
 
+const MOST_SHOWN = 3
+
+/** Text of the guest for a terminal: nothing in it moves the cursor. */
+function printable(text: string): string {
+  return stripVTControlCharacters(text).replace(/[^\t\x20-\x7e\u00a0-\uffff]/g, '�')
+}
+
 /** Printed when the run has ended: what went wrong, where all of it is, and as the last line the verdict. */
 export function terminalResult(result: Result, env: NodeJS.ProcessEnv): string {
   const colour = hasColour(env)
   const paint = (style: Style, text: string) =>
     colour ? styleText(style, text, { validateStream: false }) : text
   const lines: string[] = []
+  const failing = result.findings.filter(finding => finding.ignored === undefined)
   if (result.verdict !== 'passed') {
     for (const detail of result.error?.details ?? []) lines.push(`    ${detail}`)
-    if (['panic', 'hang', 'boot-failed'].includes(result.verdict)) {
+    // a report says more than the last lines do
+    if (failing.length === 0 && ['panic', 'hang', 'boot-failed'].includes(result.verdict)) {
       const words = tailOf(join(result.runDirectory, 'console.log'), 16 * 1024)
         .split(/\r?\n/)
         .filter(Boolean)
         .slice(-20)
-      lines.push(paint('dim', '--- last lines of the console ---'), ...words, paint('dim', '---'))
+      lines.push(
+        paint('dim', '--- last lines of the console ---'),
+        ...words.map(printable),
+        paint('dim', '---'),
+      )
     }
   }
+  for (const finding of failing.slice(0, MOST_SHOWN)) {
+    lines.push(
+      `${paint(['red', 'bold'], finding.title)} ${paint('dim', `(${finding.type}, ${finding.fingerprint})`)}`,
+    )
+    lines.push(
+      ...stackText(finding, 12)
+        .split('\n')
+        .filter(Boolean)
+        .map(row => `    ${printable(row)}`),
+    )
+    const source = sourceText(finding)
+    if (source) lines.push('', ...source.split('\n').map(row => `    ${printable(row)}`), '')
+  }
+  if (failing.length > MOST_SHOWN) lines.push(`... and ${failing.length - MOST_SHOWN} more reports`)
+  const ignored = result.findings.length - failing.length
+  if (ignored > 0) lines.push(paint('dim', `${ignored} reports are ignored`))
+  if (result.tests) {
+    lines.push(testsLine(result.tests))
+    for (const { path, status, reason } of result.tests.failures.slice(0, 10))
+      lines.push(`    ${status}: ${printable(path)}${reason ? ` (${printable(reason)})` : ''}`)
+  }
+  if (result.vmcore) lines.push(paint('dim', `vmcore: ${result.vmcore.open}`))
   lines.push(paint('dim', `results: ${result.runDirectory}`))
   const good = result.verdict === 'passed'
   const mark = good ? '' : `${MARKS[result.verdict]} `
   lines.push(
-    `${mark}${paint(good ? ['green', 'bold'] : ['red', 'bold'], result.verdict)}: ${result.title} (${seconds(result.seconds)})`,
+    `${mark}${paint(good ? ['green', 'bold'] : ['red', 'bold'], result.verdict)}: ${sentence(result)} (${seconds(result.seconds)})`,
   )
   return `${lines.join('\n')}\n`
 }

@@ -49,7 +49,10 @@ function entry(frames: readonly Frame[]): Frame | undefined {
 }
 
 /** The function that names the bug, as titles have it; undefined where the report shows none. */
-export function findGuilty(frames: readonly Frame[], where: Where): { name: string } | undefined {
+export function findGuilty(
+  frames: readonly Frame[],
+  where: Where,
+): { name: string; section?: number } | undefined {
   const exact = frames.findIndex(frame => frame.exact)
   const fromFault = exact < 0 ? frames : frames.slice(exact)
   const choices: Record<Where, () => Frame | undefined> = {
@@ -64,5 +67,5 @@ export function findGuilty(frames: readonly Frame[], where: Where): { name: stri
     wait: () => first(frames, name => isMachinery(name) || WAITING.test(name)),
   }
   const found = choices[where]()
-  return found && { name: family(titleName(found.symbol)) }
+  return found && { name: family(titleName(found.symbol)), section: found.section }
 }

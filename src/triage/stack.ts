@@ -11,6 +11,8 @@ export interface Frame {
   module?: string
   /** the instruction itself (RIP, pc), not a return address */
   exact: boolean
+  /** which of the report's stacks it is in, counted from 0 */
+  section?: number
 }
 
 const NAME = String.raw`(?:<[\w:, <>&*]+>(?:::[\w{}#<>]+)+|[A-Za-z_$][\w.$]*)`
@@ -94,17 +96,35 @@ export function readSection(lines: readonly Line[], heading: RegExp): Frame[] {
 export function readFrames(lines: readonly Line[]): Frame[] {
   const frames: Frame[] = []
   let past = false
+  let section = 0
+  /** a stack has begun: the next heading belongs to another one */
+  let filled = false
   for (const { text } of lines) {
-    if (PRESENT.test(text)) past = false
-    else if (PAST.test(text)) past = true
+    // what is printed behind it is printed for the second time
+    if (text.includes('---[ end trace') && frames.length > 0) break
+    if (PRESENT.test(text)) {
+      past = false
+      if (filled) section++
+      filled = false
+    } else if (PAST.test(text)) past = true
     if (past) continue
     const frame = parseFrame(text)
     // arm names callee and caller: the innermost function stands only where a callee does
     const callee = ARM.exec(text)?.[1]
-    if (callee && frames[frames.length - 1]?.symbol !== callee) frames.push({ symbol: callee, exact: false })
-    if (frame) frames.push(frame)
+    if (callee && frames[frames.length - 1]?.symbol !== callee)
+      frames.push({ symbol: callee, exact: false, section })
+    if (frame) {
+      frames.push({ ...frame, section })
+      filled ||= !frame.exact
+    }
   }
   return frames
+}
+
+/** A frame as the kernel prints it: `symbol+0xoffset/0xsize [module]`. */
+export function frameText({ symbol, offset, size, module }: Frame): string {
+  const place = offset === undefined ? '' : `+0x${offset.toString(16)}/0x${(size ?? 0).toString(16)}`
+  return `${symbol}${place}${module ? ` [${module}]` : ''}`
 }
 
 /**

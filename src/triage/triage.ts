@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { CONSEQUENCES, FORMATS, type Format, INNOCENT } from './formats.js'
 import { findGuilty } from './guilty.js'
+import { type Kill, parseKill } from './kills.js'
 import { type Line, parseLines } from './line.js'
-import { isMachinery } from './machinery.js'
+import { isMachinery, isReporting } from './machinery.js'
 import { type Frame, readFrames, readSection, titleName } from './stack.js'
 import type { FindingType } from './types.js'
 
@@ -23,6 +24,24 @@ export interface Finding {
   panic?: string
   /** how often the same report was printed */
   count: number
+  /** windows in which it began, by their index; only of windows that were closed again */
+  windows?: number[]
+}
+
+/** Console lines between which reports are expected: a report that begins there is marked, not left out. */
+export interface Window {
+  index: number
+  /** pieces of lines */
+  begin: string
+  end: string
+}
+
+export interface Triage {
+  /** the first one first */
+  findings: Finding[]
+  kills: Kill[]
+  /** indexes of windows that were opened and never closed: they mark nothing */
+  unclosed: number[]
 }
 
 const MOST_LINE = 4096
@@ -30,11 +49,12 @@ const MOST_LINES = 400
 const MOST_TEXT = 64 * 1024
 const MOST_FINDINGS = 200
 const MOST_OPEN = 8
+const MOST_FRAMES = 30
 const KEPT_LINES = 200
 
 /** No report begins without one of these. */
 const TRIGGER =
-  /BUG|WARNING: |INFO: |ernel panic - |nable to handle |protection fault|divide.error|invalid opcode|UBSAN|nternal error|nhandled fault|lignment trap|tack overflow|PANIC|nsufficient stack|unreferenced object|Oops|VFS: Busy|unregister_netdevice|: panicked at|usty: panic|SYZF|hard LOCKUP|stack guard|lock order detected|stack segment|segment not present|int3:|Bad mode in/g
+  /BUG|WARNING: |INFO: |ernel panic - |nable to handle |protection fault|divide.error|invalid opcode|UBSAN|nternal error|nhandled fault|lignment trap|tack overflow|PANIC|nsufficient stack|unreferenced object|Oops|VFS: Busy|unregister_netdevice|: panicked at|usty: panic|SYZF|hard LOCKUP|stack guard|lock order detected|stack segment|segment not present|int3:|Bad mode in|Killed process/
 
 interface Report {
   format: Format
@@ -44,6 +64,10 @@ interface Report {
   size: number
   panic?: string
   done: boolean
+  /** filled as windows close, also after the report has ended */
+  windows: number[]
+  /** windows that were open when it began */
+  began: string
 }
 
 /** The format of a line, if a report begins with it. */
@@ -60,10 +84,20 @@ export function matchFormat(text: string): { format: Format; groups: Record<stri
  * Finds reports in a console log that arrives piece by piece, in memory that does not grow with it. `onReport` hears of
  * a report as soon as its first line is there; `end` returns all findings, the first one first.
  */
-export function triage(onReport: (line: Line) => void = () => {}): {
+export function triage(options: { windows?: readonly Window[]; onReport?: (line: Line) => void } = {}): {
   push(chunk: Buffer): void
-  end(): Finding[]
+  end(): Triage
 } {
+  const { windows = [], onReport } = options
+  const literal = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  const trigger = new RegExp(
+    [TRIGGER.source, ...windows.flatMap(({ begin, end }) => [literal(begin), literal(end)])].join('|'),
+    'g',
+  )
+  const kills: Kill[] = []
+  const inside = new Set<number>()
+  /** reports that began in windows that are open still */
+  const marked = new Map<number, number[][]>()
   let rest = ''
   let number = 0
   const open: Report[] = []
@@ -77,13 +111,15 @@ export function triage(onReport: (line: Line) => void = () => {}): {
     open.splice(open.indexOf(report), 1)
     const finding = conclude(report)
     if (!finding) return
-    const before = seen.get(finding.fingerprint)
+    // the same report outside of a window is another matter than inside
+    const key = `${finding.fingerprint} ${report.began}`
+    const before = seen.get(key)
     if (before) {
       before.count++
       before.panic ??= finding.panic
     } else if (findings.length < MOST_FINDINGS) {
       findings.push(finding)
-      seen.set(finding.fingerprint, finding)
+      seen.set(key, finding)
     }
     const target = before ?? finding
     if (last?.line === report.line.number) {
@@ -95,7 +131,16 @@ export function triage(onReport: (line: Line) => void = () => {}): {
 
   const begin = (line: Line, format: Format, groups: Record<string, string>) => {
     while (open.length >= MOST_OPEN) close(open[0] as Report)
-    const report: Report = { format, groups, line, lines: [line], size: 0, done: false }
+    const report: Report = {
+      format,
+      groups,
+      line,
+      lines: [line],
+      size: 0,
+      done: false,
+      windows: [],
+      began: [...inside].join(),
+    }
     if (format.fatal) report.panic = line.text
     // one line that says all takes nothing away from the report that it stands in
     if (open.length > 0 && format.sure && !format.where && !format.body && !format.fatal) open.unshift(report)
@@ -106,7 +151,8 @@ export function triage(onReport: (line: Line) => void = () => {}): {
         report.panic ??= words
       },
     }
-    onReport(line)
+    for (const index of inside) marked.get(index)?.push(report.windows)
+    onReport?.(line)
   }
 
   /** The open report that a line belongs to: the newest of its writer's, or the newest where that cannot be told. */
@@ -124,6 +170,19 @@ export function triage(onReport: (line: Line) => void = () => {}): {
       take(line)
   }
 
+  const lookAround = (text: string) => {
+    for (const { index, begin, end } of windows) {
+      if (inside.has(index) && text.includes(end)) {
+        for (const list of marked.get(index) ?? []) list.push(index)
+        inside.delete(index)
+        marked.delete(index)
+      } else if (!inside.has(index) && text.includes(begin)) {
+        inside.add(index)
+        marked.set(index, [])
+      }
+    }
+  }
+
   const take = (line: Line) => {
     const text = line.text.trimStart()
     const target = owner(line)
@@ -131,8 +190,11 @@ export function triage(onReport: (line: Line) => void = () => {}): {
       target.lines.push(line)
       target.size += text.length
     }
-    TRIGGER.lastIndex = 0
-    if (TRIGGER.test(text)) {
+    trigger.lastIndex = 0
+    if (trigger.test(text)) {
+      lookAround(text)
+      const kill = kills.length < MOST_FINDINGS ? parseKill(text, line.number) : undefined
+      if (kill) kills.push(kill)
       const distance = last ? number - last.line : Number.POSITIVE_INFINITY
       if (CONSEQUENCES.some(([within, pattern]) => distance <= within && pattern.test(text))) {
         if (text.startsWith('Kernel panic')) last?.panic(text)
@@ -154,8 +216,8 @@ export function triage(onReport: (line: Line) => void = () => {}): {
     while (at < text.length) {
       if (open.length === 0) {
         // nothing is open: jump to the next line that may begin a report
-        TRIGGER.lastIndex = at
-        const hit = TRIGGER.exec(text)
+        trigger.lastIndex = at
+        const hit = trigger.exec(text)
         const whole = text.lastIndexOf('\n', hit ? hit.index : text.length) + 1
         for (
           let next = text.indexOf('\n', at);
@@ -186,7 +248,9 @@ export function triage(onReport: (line: Line) => void = () => {}): {
       if (rest) each(rest)
       rest = ''
       for (const report of [...open]) close(report)
-      return findings.sort((a, b) => a.line - b.line)
+      findings.sort((a, b) => a.line - b.line)
+      for (const finding of findings) if (finding.windows?.length === 0) delete finding.windows
+      return { findings, kills, unclosed: [...inside] }
     },
   }
 }
@@ -216,7 +280,12 @@ function conclude(report: Report): Finding | undefined {
     ...groups,
     frame: guilty?.name ?? 'corrupted',
   })
-  const stack = frames.filter(frame => !isMachinery(frame.symbol)).slice(0, 30)
+  // the stack in which the named function is; of several, the others are of other CPUs and tasks
+  const section = guilty ? (guilty.section ?? 0) : frames[0]?.section
+  const stack = frames
+    .filter(frame => frame.section === section && frame.symbol !== '' && !isReporting(frame.symbol))
+    .slice(0, MOST_FRAMES)
+    .map(({ section: _, ...frame }) => frame)
   return {
     title,
     type: (!guilty && format.bareType) || format.type,
@@ -226,6 +295,7 @@ function conclude(report: Report): Finding | undefined {
     report: texts.slice(0, KEPT_LINES),
     ...(report.panic ? { panic: report.panic } : {}),
     count: 1,
+    windows: report.windows,
   }
 }
 
@@ -234,7 +304,7 @@ function accuse(
   format: Format,
   frames: readonly Frame[],
   body: string,
-): { name: string } | undefined {
+): { name: string; section?: number } | undefined {
   const named = format.named?.exec(body)?.groups?.frame
   if (named && !isMachinery(named)) return { name: titleName(named) }
   const section = format.section && readSection(report.lines, format.section)
@@ -259,7 +329,12 @@ function mask(text: string): string {
 /** Sixteen hex digits of a hash of the title and, where the stack does not depend on the moment, its next functions. */
 function fingerprint(format: Format, title: string, stack: readonly Frame[]): string {
   const momentary = format.type === 'HANG' || format.where === undefined || format.where === 'entry'
-  const names = momentary ? [] : stack.slice(0, 3).map(frame => titleName(frame.symbol))
+  const names = momentary
+    ? []
+    : stack
+        .map(frame => titleName(frame.symbol))
+        .filter(name => !isMachinery(name))
+        .slice(0, 3)
   return createHash('sha256')
     .update([format.type, title, ...names].join('\n'))
     .digest('hex')

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { judge } from '../../src/boot/judge.js'
+import type { Outcome } from '../../src/boot/outcome.js'
 import { withoutHashes } from '../../src/boot/secrets.js'
-import type { Outcome } from '../../src/boot/supervise.js'
 import { parseDiagnostic, parseStep } from '../../src/build/diagnostics.js'
 import { countCcache } from '../../src/build/toolchain.js'
 import { describeLoss, nearest, parseReasons } from '../../src/config/explain.js'
@@ -20,6 +19,7 @@ import { shellQuote } from '../../src/shell.js'
 import { packageTag } from '../../src/source/distro.js'
 import { publicUrl, splitAncestor } from '../../src/source/fetch.js'
 import { kernelVersion } from '../../src/source/source.js'
+import { judge } from '../../src/verdict.js'
 import { VERSION } from '../../src/version.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -52,7 +52,9 @@ describe('the judge', () => {
     ['a full disk beats the status', { status: 0, flooded: 'full' }, 'infra-error'],
     ['a cancelled run', { cancelled: true, panicked: true }, 'cancelled'],
   ]
-  it.each(cases)('%s', (_what, facts, verdict) => expect(judge(seen(facts), request).verdict).toBe(verdict))
+  it.each(cases)('%s', (_what, facts, verdict) =>
+    expect(judge(seen(facts), request, { findings: [], kills: [] }).verdict).toBe(verdict),
+  )
 })
 
 describe('config lines', () => {
@@ -172,6 +174,8 @@ describe('what is said', () => {
       schema: 1,
       verdict: 'build-failed',
       title: 'x'.repeat(5000),
+      reason: '',
+      findings: [],
       started: '',
       seconds: 1,
       runDirectory: '/nonexistent',

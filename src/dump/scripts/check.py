@@ -1,0 +1,7 @@
+"""Prints the release of a dump's kernel, read out of the kernel's memory through its page tables. Run by drgn."""
+
+import sys
+
+if not prog["init_task"].comm.string_().startswith(b"swapper"):
+    sys.exit("the first task is not the idle task")
+print(prog["init_uts_ns"].name.release.string_().decode())

@@ -1,0 +1,68 @@
+/** A function of an object file, as `objdump -t` lists it. */
+export interface Entry {
+  address: bigint
+  section: string
+  name: string
+}
+
+// binutils prints: address, a space, seven flag characters, a space, section, a tab, size, perhaps a visibility, name
+const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t[0-9a-f]+ +(?:\.\w+ )?(\S+)$/
+
+/** One line of `objdump -t`, if it is about code. */
+export function parseEntry(line: string): Entry | undefined {
+  const [, address, section, name] = ENTRY.exec(line) ?? []
+  if (!address || !section || !name || !/text/.test(section)) return undefined
+  // clang's link-time optimisation gives local functions a suffix that the kernel leaves out when it prints them
+  return { address: BigInt(`0x${address}`), section, name: name.replace(/\.llvm\.\d+$/, '') }
+}
+
+/** The functions of one object file. */
+export class SymbolTable {
+  private readonly byName = new Map<string, Entry[]>()
+  private readonly starts = new Map<string, bigint[]>()
+
+  constructor(entries: readonly Entry[]) {
+    for (const entry of entries) {
+      const same = this.byName.get(entry.name)
+      if (same) same.push(entry)
+      else this.byName.set(entry.name, [entry])
+      const starts = this.starts.get(entry.section)
+      if (starts) starts.push(entry.address)
+      else this.starts.set(entry.section, [entry.address])
+    }
+    for (const starts of this.starts.values()) starts.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  }
+
+  /**
+   * The place of `name+offset`. Of several functions of one name it is the one whose size is the closest to `size`, by
+   * the kernel's measure: up to the next symbol. Undefined for an unknown name, or an offset that lies outside.
+   */
+  find(name: string, offset: number, size?: number): { address: bigint; section: string } | undefined {
+    let best: Entry | undefined
+    let least = Number.POSITIVE_INFINITY
+    for (const entry of this.byName.get(name) ?? []) {
+      const room = this.room(entry)
+      if (offset > room) continue
+      const distance = size === undefined ? 0 : Math.abs(room - size)
+      if (distance < least) {
+        least = distance
+        best = entry
+      }
+    }
+    return best && { address: best.address + BigInt(offset), section: best.section }
+  }
+
+  /** Bytes from a function's start to the next one's, without end for the last one. */
+  private room(entry: Entry): number {
+    const starts = this.starts.get(entry.section) ?? []
+    let low = 0
+    let high = starts.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((starts[middle] ?? 0n) <= entry.address) low = middle + 1
+      else high = middle
+    }
+    const next = starts[low]
+    return next === undefined ? Number.MAX_SAFE_INTEGER : Number(next - entry.address)
+  }
+}

@@ -1,0 +1,224 @@
+import { createReadStream, existsSync } from 'node:fs'
+import { appendFile, constants, copyFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { basename, join, normalize, sep } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Qmp } from './boot/qmp.js'
+import type { DumpReason } from './boot/supervise.js'
+import type { Kernel } from './build/build.js'
+import { checkDump } from './dump/check.js'
+import { probeCrash } from './dump/crash.js'
+import { debuggers, HOW_TO_GET, openCommand } from './dump/debuggers.js'
+import { decodeFrames } from './dump/decode.js'
+import { explainDump } from './dump/explain.js'
+import { type Taken, takeDump } from './dump/take.js'
+import type { Heard } from './evidence.js'
+import type { Log } from './log.js'
+import { toJunit } from './report/junit.js'
+import { testFacts } from './report/tests.js'
+import type { Request } from './request.js'
+import type { FindingFacts, SourcePlace, TestFacts, VmcoreFacts } from './result.js'
+import type { JudgedFinding } from './triage/rules.js'
+import { frameText, titleName } from './triage/stack.js'
+
+/** Files of the run directory that are made here. */
+export const VMCORE = 'vmcore'
+export const VMLINUX = 'vmlinux'
+const CRASH_TEXT = 'crash.txt'
+const JUNIT = 'junit.xml'
+
+/** What the dump may cost: so much time is left for the upload afterwards. */
+const DUMP_SECONDS = 120
+/** findings whose stacks are decoded */
+const MOST_DECODED = 20
+/** GitHub shows ten annotations for a step */
+const MOST_ANNOTATIONS = 10
+/** findings that are shown with the source and the log around them */
+const MOST_SURROUNDED = 3
+const LINES_BEFORE = 15
+const LINES_AROUND = 5
+
+export interface Camera {
+  /** takes the guest's memory where it is wanted; false if QEMU is stuck with it */
+  take(qmp: Qmp, reason: DumpReason): Promise<boolean>
+  taken(): Taken | undefined
+}
+
+/** Takes vmcores as the request wants them: of a dead or stuck kernel, of one that reported a bug only if `always`. */
+export function vmcoreCamera(request: Request, runDirectory: string, log: Log, cancel?: AbortSignal): Camera {
+  let taken: Taken | undefined
+  const wanted: Record<Request['vmcore'], readonly DumpReason[]> = {
+    never: [],
+    'on-failure': ['panic', 'hang'],
+    always: ['panic', 'hang', 'splat'],
+  }
+  return {
+    taken: () => taken,
+    async take(qmp, reason) {
+      if (!wanted[request.vmcore].includes(reason)) return true
+      log.info("The guest's memory is taken.")
+      const now = await takeDump(qmp, join(runDirectory, VMCORE), {
+        maxBytes: request.vmcoreMaxBytes,
+        deadline: DUMP_SECONDS,
+        ...(cancel ? { cancel } : {}),
+      })
+      // a splat's dump is not lost because the later one of a panic failed
+      if (now.ok || !taken?.ok) taken = now
+      if (!now.ok) log.warning(`There is no vmcore of the ${reason}: ${now.reason}`)
+      return now.ok || !now.writing
+    },
+  }
+}
+
+export interface Examined {
+  findings: FindingFacts[]
+  tests?: TestFacts
+  vmcore?: VmcoreFacts
+}
+
+interface Examination {
+  request: Request
+  kernel: Kernel
+  /** the checked-out tree */
+  source: string
+  runDirectory: string
+  findings: readonly JudgedFinding[]
+  heard: Heard
+  taken?: Taken
+  log: Log
+  cancel?: AbortSignal
+}
+
+/** Explains what was heard: stacks with file and line, the dump, JUnit; annotations where the tree has the place. */
+export async function examine(at: Examination): Promise<Examined> {
+  const findings = await decode(at)
+  annotate(at, findings)
+  await surround(at, findings)
+  const vmcore = at.taken?.ok ? await keepVmcore(at) : undefined
+  const { tests } = at.heard
+  if (tests) await writeFile(join(at.runDirectory, JUNIT), toJunit(tests, at.kernel.release))
+  return {
+    findings,
+    ...(tests ? { tests: testFacts(tests) } : {}),
+    ...(vmcore ? { vmcore } : {}),
+  }
+}
+
+async function decode(at: Examination): Promise<FindingFacts[]> {
+  // what fails the run first: the number that is decoded is limited
+  const order = [...at.findings].sort(
+    (a, b) => Number(a.ignored !== undefined) - Number(b.ignored !== undefined),
+  )
+  const decoded = order.slice(0, MOST_DECODED)
+  const frames = decoded.flatMap(finding => finding.stack)
+  const places: readonly SourcePlace[][] =
+    frames.length > 0 && at.request.debugInfo === 'full'
+      ? await decodeFrames(
+          { vmlinux: at.kernel.vmlinux, ...(at.kernel.modules ? { modules: at.kernel.modules } : {}) },
+          frames,
+          at.cancel ? { cancel: at.cancel } : {},
+        )
+      : []
+  const byFrame = new Map(frames.map((frame, index) => [frame, places[index] ?? []]))
+  return at.findings.map(({ type, title, fingerprint, line, count, panic, ignored, stack, report }) => ({
+    ...{ type, title, fingerprint, line, count },
+    ...(panic === undefined ? {} : { panic }),
+    ...(ignored === undefined ? {} : { ignored }),
+    stack: stack.map(frame => ({ text: frameText(frame), source: byFrame.get(frame) ?? [] })),
+    report,
+  }))
+}
+
+/** The place in the source that a finding is about: where its title's function is, else the first one known. */
+export function placeOf(finding: FindingFacts): SourcePlace | undefined {
+  const named = finding.title.split(' in ').pop()
+  const entry =
+    finding.stack.find(
+      ({ text, source }) => source.length > 0 && titleName(text.split('+')[0] ?? '') === named,
+    ) ?? finding.stack.find(({ source }) => source.length > 0)
+  // the outermost of what was inlined there is the function of that name; the innermost is where it happened
+  return entry?.source[0]
+}
+
+function annotate(at: Examination, findings: readonly FindingFacts[]): void {
+  let told = 0
+  for (const finding of findings) {
+    const place = finding.ignored === undefined ? placeOf(finding) : undefined
+    if (!place || !inTree(at.source, place.file) || told++ >= MOST_ANNOTATIONS) continue
+    at.log.diagnostic({ file: place.file, line: place.line, message: finding.title }, 'Kernel')
+  }
+}
+
+/** True for a file of the tree. Debug information is the kernel's word, and the kernel is a stranger's. */
+function inTree(source: string, file: string): boolean {
+  return !file.startsWith('/') && !normalize(file).split(sep).includes('..') && existsSync(join(source, file))
+}
+
+/** Puts the source and the console around the findings that matter most. */
+async function surround(at: Examination, findings: readonly FindingFacts[]): Promise<void> {
+  const first = findings.filter(finding => finding.ignored === undefined).slice(0, MOST_SURROUNDED)
+  for (const finding of first) {
+    finding.before = await linesBefore(join(at.runDirectory, 'console.log'), finding.line, LINES_BEFORE)
+    const place = placeOf(finding)
+    if (!place || !inTree(at.source, place.file)) continue
+    const lines = (await readFile(join(at.source, place.file), 'utf8').catch(() => '')).split('\n')
+    const start = Math.max(1, place.line - LINES_AROUND)
+    finding.around = {
+      file: place.file,
+      line: place.line,
+      first: start,
+      lines: lines.slice(start - 1, place.line + LINES_AROUND),
+    }
+  }
+}
+
+/** The last lines of a log before one, without reading what comes after it. */
+async function linesBefore(path: string, line: number, count: number): Promise<string[]> {
+  const last: string[] = []
+  const input = createReadStream(path, { encoding: 'latin1' })
+  let number = 0
+  for await (const text of createInterface({ input })) {
+    if (++number >= line) break
+    last.push(text.slice(0, 300))
+    if (last.length > count) last.shift()
+  }
+  input.destroy()
+  return last
+}
+
+/** Checks the dump, pairs it with its vmlinux, and has the debuggers explain it. */
+async function keepVmcore(at: Examination): Promise<VmcoreFacts | undefined> {
+  const { runDirectory, kernel, log, cancel } = at
+  const vmcore = join(runDirectory, VMCORE)
+  const checked = await checkDump(vmcore, kernel.vmlinux, cancel)
+  if (!checked.ok) {
+    const kept = join(runDirectory, 'memory.kdump')
+    await rename(vmcore, kept)
+    log.warning(
+      `The dump is no vmcore that can be opened, and is kept as ${basename(kept)}: ${checked.reason}`,
+    )
+    return undefined
+  }
+  const vmlinux = join(runDirectory, VMLINUX)
+  await copyFile(kernel.vmlinux, vmlinux, constants.COPYFILE_FICLONE)
+  const text = join(runDirectory, CRASH_TEXT)
+  const explained = await explainDump({
+    vmcore,
+    vmlinux,
+    output: text,
+    ...(kernel.modules ? { modules: kernel.modules } : {}),
+    ...(cancel ? { cancel } : {}),
+  })
+  if (!explained.ok) log.warning(`drgn could not explain the vmcore: ${explained.reason}`)
+  const found = await debuggers()
+  const crash = found.find(({ name }) => name === 'crash')
+  const probe = crash ? await probeCrash(vmcore, vmlinux, cancel ? { cancel } : {}) : undefined
+  if (probe?.works) await appendFile(text, `\n==== crash ${crash?.version ?? ''} ====\n${probe.text}`)
+  const tool = probe?.works ? crash : found.find(({ name }) => name === 'drgn')
+  if (found.length === 0) log.info(`Nothing here opens the vmcore: ${HOW_TO_GET}`)
+  const { size: bytes } = await stat(vmcore)
+  return {
+    bytes,
+    ...(checked.buildId ? { buildId: checked.buildId } : {}),
+    open: openCommand(vmcore, vmlinux, tool ?? { name: 'drgn' }),
+  }
+}

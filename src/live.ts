@@ -1,0 +1,111 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { connectSocket, type Qmp, startQmp } from './boot/qmp.js'
+import { checkDump } from './dump/check.js'
+import { probeCrash } from './dump/crash.js'
+import { type Debugger, debuggers, HOW_TO_GET, openArguments } from './dump/debuggers.js'
+import { takeDump } from './dump/take.js'
+import { InfraError, InputError } from './errors.js'
+import { type RunningGuest, runningGuests } from './host/registry.js'
+
+const DEADLINE_SECONDS = 600
+
+/** The guest that is meant: by its run directory, or the only one. Throws InputError that names the choices. */
+function chooseGuest(guests: readonly RunningGuest[], run: string | undefined): RunningGuest {
+  const choices = guests.map(guest => `\n    kc -d ${guest.runDirectory}`).join('')
+  if (run !== undefined) {
+    const wanted = resolve(run)
+    const found = guests.find(guest => guest.runDirectory === wanted)
+    if (found) return found
+    throw new InputError(
+      `No guest runs with the run directory ${wanted}${choices ? `; these do:${choices}` : '.'}`,
+    )
+  }
+  const [only, ...more] = guests
+  if (!only) throw new InputError('No guest of kc runs here: --dump is for one that does.')
+  if (more.length > 0) throw new InputError(`${guests.length} guests run, say which one to dump:${choices}`)
+  return only
+}
+
+async function connect(guest: RunningGuest): Promise<Qmp> {
+  const give = Date.now() + 5000
+  const socket = await connectSocket(guest.monitor, () => Date.now() > give)
+  if (!socket) throw new InfraError(`QEMU's monitor at ${guest.monitor} does not answer.`)
+  return await startQmp(socket, () => {})
+}
+
+/**
+ * Takes the memory of a running guest, which goes on afterwards: into `file`, or for a debugger that is opened at once.
+ * Returns the status to exit with. Throws InputError or InfraError with one sentence.
+ */
+export async function dumpRunning(
+  options: { run?: string; file?: string; cancel?: AbortSignal },
+  say: (line: string) => void,
+): Promise<number> {
+  const file = options.file === undefined ? undefined : resolve(options.file)
+  if (file !== undefined && existsSync(file)) throw new InputError(`dump-file: ${file} is there already.`)
+  if (file !== undefined && !existsSync(dirname(file)))
+    throw new InputError(`dump-file: the directory ${dirname(file)} does not exist.`)
+  const guest = chooseGuest(runningGuests(), options.run)
+  const found = file === undefined ? await debuggers() : []
+  if (file === undefined && found.length === 0)
+    throw new InfraError(
+      `Neither drgn nor crash is on this machine: ${HOW_TO_GET} --dump-file FILE saves the dump without one.`,
+    )
+  const scratch = file === undefined ? await mkdtemp(join(guest.runDirectory, 'dump-')) : undefined
+  const path = file ?? join(scratch ?? '', 'vmcore')
+  const qmp = await connect(guest)
+  try {
+    const taken = await takeDump(qmp, path, {
+      maxBytes: Number.MAX_SAFE_INTEGER,
+      deadline: DEADLINE_SECONDS,
+      ...(options.cancel ? { cancel: options.cancel } : {}),
+    })
+    if (!taken.ok) throw new InfraError(taken.reason)
+    const checked = await checkDump(path, guest.kernel.vmlinux, options.cancel)
+    if (!checked.ok) throw new InfraError(`${path} was written, but cannot be opened: ${checked.reason}`)
+    say(
+      `${checked.release}: ${Math.round(taken.bytes / 2 ** 20)} MiB in ${taken.seconds.toFixed(1)} s; the guest runs on.`,
+    )
+    if (file !== undefined) {
+      say(`saved: ${file} (vmlinux: ${guest.kernel.vmlinux})`)
+      return 0
+    }
+    qmp.close()
+    return await open(path, guest.kernel.vmlinux, found, say)
+  } finally {
+    qmp.close()
+    if (scratch) await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+/** Opens a debugger on the terminal: crash, or drgn where crash is missing or does not understand this kernel. */
+async function open(
+  vmcore: string,
+  vmlinux: string,
+  found: readonly Debugger[],
+  say: (line: string) => void,
+): Promise<number> {
+  const crash = found.find(({ name }) => name === 'crash')
+  const drgn = found.find(({ name }) => name === 'drgn')
+  const probe = crash ? await probeCrash(vmcore, vmlinux) : undefined
+  let tool = crash
+  if (drgn && !probe?.works) {
+    tool = drgn
+    const why = probe
+      ? `crash ${crash?.version ?? ''} does not understand this kernel (${probe.reason})`
+      : 'crash is not installed'
+    say(`${why}: opening drgn.`)
+  }
+  if (!tool) return 0
+  const child = spawn(tool.path, openArguments(vmcore, vmlinux, tool), { stdio: 'inherit' })
+  // the terminal sends Ctrl-C to the debugger too; it is for the debugger
+  const ignore = () => {}
+  process.on('SIGINT', ignore)
+  const [status] = await once(child, 'exit')
+  process.off('SIGINT', ignore)
+  return status ?? 1
+}
