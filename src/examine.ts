@@ -17,8 +17,9 @@ import { toJunit } from './report/junit.js'
 import { testFacts } from './report/tests.js'
 import type { Request } from './request.js'
 import type { FindingFacts, SourcePlace, TestFacts, VmcoreFacts } from './result.js'
+import { isMachinery } from './triage/machinery.js'
 import type { JudgedFinding } from './triage/rules.js'
-import { frameText, titleName } from './triage/stack.js'
+import { frameText } from './triage/stack.js'
 
 /** Files of the run directory that are made here. */
 export const VMCORE = 'vmcore'
@@ -128,15 +129,12 @@ async function decode(at: Examination): Promise<FindingFacts[]> {
   }))
 }
 
-/** The place in the source that a finding is about: where its title's function is, else the first one known. */
-export function placeOf(finding: FindingFacts): SourcePlace | undefined {
-  const named = finding.title.split(' in ').pop()
-  const entry =
-    finding.stack.find(
-      ({ text, source }) => source.length > 0 && titleName(text.split('+')[0] ?? '') === named,
-    ) ?? finding.stack.find(({ source }) => source.length > 0)
-  // the outermost of what was inlined there is the function of that name; the innermost is where it happened
-  return entry?.source[0]
+/** The place in the source that a finding is about: the innermost function that is no helper everybody calls. */
+export function placeOf({ stack }: FindingFacts): SourcePlace | undefined {
+  const known = stack.filter(({ source }) => source.length > 0)
+  const entry = known.find(({ text }) => !isMachinery(text.split('+')[0] ?? '')) ?? known[0]
+  // of what was inlined there, the innermost is where it happened, unless that is a helper too
+  return entry?.source.find(place => !isMachinery(place.function)) ?? entry?.source[0]
 }
 
 function annotate(at: Examination, findings: readonly FindingFacts[]): void {
@@ -201,18 +199,25 @@ async function keepVmcore(at: Examination): Promise<VmcoreFacts | undefined> {
   const vmlinux = join(runDirectory, VMLINUX)
   await copyFile(kernel.vmlinux, vmlinux, constants.COPYFILE_FICLONE)
   const text = join(runDirectory, CRASH_TEXT)
-  const explained = await explainDump({
-    vmcore,
-    vmlinux,
-    output: text,
-    ...(kernel.modules ? { modules: kernel.modules } : {}),
-    ...(cancel ? { cancel } : {}),
-  })
-  if (!explained.ok) log.warning(`drgn could not explain the vmcore: ${explained.reason}`)
   const found = await debuggers()
   const crash = found.find(({ name }) => name === 'crash')
-  const probe = crash ? await probeCrash(vmcore, vmlinux, cancel ? { cancel } : {}) : undefined
-  if (probe?.works) await appendFile(text, `\n==== crash ${crash?.version ?? ''} ====\n${probe.text}`)
+  const [explained, probe] = await Promise.all([
+    explainDump({
+      vmcore,
+      vmlinux,
+      output: text,
+      ...(kernel.modules ? { modules: kernel.modules } : {}),
+      ...(cancel ? { cancel } : {}),
+    }),
+    crash ? probeCrash(vmcore, vmlinux, cancel ? { cancel } : {}) : undefined,
+  ])
+  if (!explained.ok) log.warning(`drgn could not explain the vmcore: ${explained.reason}`)
+  if (probe && !probe.works) log.detail(probe.reason)
+  const said = probe?.works ? probe.text : probe?.partial
+  if (said !== undefined) {
+    const limits = probe?.works === false ? `${probe.reason}\n` : ''
+    await appendFile(text, `\n== What crash ${crash?.version ?? ''} says ==\n${limits}${said}`)
+  }
   const tool = probe?.works ? crash : found.find(({ name }) => name === 'drgn')
   if (found.length === 0) log.info(`Nothing here opens the vmcore: ${HOW_TO_GET}`)
   const { size: bytes } = await stat(vmcore)

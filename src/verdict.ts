@@ -2,6 +2,7 @@ import { died, type Outcome } from './boot/outcome.js'
 import type { Request } from './request.js'
 import type { Verdict } from './result.js'
 import type { Kill } from './triage/kills.js'
+import { titleName } from './triage/stack.js'
 import type { TestReport } from './triage/tests.js'
 import type { Finding } from './triage/triage.js'
 
@@ -109,10 +110,16 @@ function ended(outcome: Outcome, evidence: Evidence): Sentence {
   }
 }
 
+/** Who waits for another CPU is stuck because that one is (kernel/stop_machine.c, kernel/smp.c). */
+const VICTIM = /^(?:multi_cpu_stop|stop_machine\w*|smp_call_function\w*|csd_lock_wait\w*)$/
+
+const isVictim = ({ stack }: Finding) => stack.some(({ symbol }) => VICTIM.test(titleName(symbol)))
+
 /** The finding that explains a verdict: the fatal one of a death, one of waiting of a hang, the first of a splat. */
 function explaining(verdict: Verdict, outcome: Outcome, findings: readonly Finding[]): Finding | undefined {
   const fatal = findings.find(finding => finding.panic !== undefined)
-  const waiting = findings.find(finding => finding.type === 'HANG')
+  const stuck = findings.filter(finding => finding.type === 'HANG')
+  const waiting = stuck.find(finding => !isVictim(finding)) ?? stuck[0]
   const choices: Partial<Record<Verdict, Finding | undefined>> = {
     splat: findings[0],
     panic: fatal ?? findings.at(-1),
@@ -137,9 +144,9 @@ export function judge(outcome: Outcome, request: Request, evidence: Evidence): J
   let sentence = died(outcome) ? death(outcome) : (expired(outcome, request) ?? ended(outcome, evidence))
   const lived = sentence.verdict === 'passed' || sentence.verdict === 'test-failed'
   if (lived && findings.length > 0) {
-    const more = findings.length > 1 ? ` and ${findings.length - 1} more` : ''
+    const bugs = findings.length > 1 ? `${findings.length} bugs` : 'a bug'
     const status = outcome.status === undefined ? '' : ` The commands ended with status ${outcome.status}.`
-    sentence = { verdict: 'splat', reason: `The kernel reported a bug${more} and lived on.${status}` }
+    sentence = { verdict: 'splat', reason: `The kernel reported ${bugs} and lived on.${status}` }
   }
   const finding = explaining(sentence.verdict, outcome, findings)
   return finding ? { ...sentence, title: finding.title, fingerprint: finding.fingerprint } : plain(sentence)

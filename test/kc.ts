@@ -96,3 +96,31 @@ export async function guest(
 ): Promise<Ended> {
   return await kc([...KERNEL, '-s', '--accel', 'tcg', ...args], options)
 }
+
+/** Kernels of other configurations have a cache of their own, so that each stays built. */
+export const KASAN_CACHE = join(CACHE, 'kasan')
+export const KASAN_KERNEL = [
+  '-r',
+  'distro',
+  '-c',
+  '6.12',
+  '-f',
+  'test',
+  '-f',
+  'kasan',
+  '-f',
+  'lockdep',
+] as const
+export const OLD_KERNEL = ['-r', 'distro', '-c', '6.1', '-f', 'test'] as const
+
+/** Boots the kernel with KASAN and lockdep that global-setup built. */
+export async function kasanGuest(args: readonly string[]): Promise<Ended> {
+  return await kc([...KASAN_KERNEL, '-s', '--accel', 'tcg', ...args], {
+    env: { KERNELCRAFT_CACHE: KASAN_CACHE },
+  })
+}
+
+/** Boots the 6.1 kernel that global-setup built. */
+export async function oldGuest(args: readonly string[]): Promise<Ended> {
+  return await kc([...OLD_KERNEL, '-s', '--accel', 'tcg', ...args])
+}

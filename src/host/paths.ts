@@ -10,7 +10,7 @@ export function cacheRoot(env: NodeJS.ProcessEnv = process.env): string {
   return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kernelcraft')
 }
 
-export type CacheRoom = 'trees' | 'work' | 'ccache' | 'runs' | 'running' | 'venv' | 'kvm'
+export type CacheRoom = 'trees' | 'work' | 'ccache' | 'runs' | 'running' | 'venv' | 'kvm' | 'crash'
 
 export function cachePath(room: CacheRoom, ...rest: string[]): string {
   return join(cacheRoot(), room, ...rest)

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { guest, KERNEL, kc } from '../kc.js'
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { CACHE, guest, KASAN_CACHE, KASAN_KERNEL, KERNEL, kc, OLD_KERNEL } from '../kc.js'
 
-/** Builds the kernel that the e2e tests boot, once. */
+/** Builds the kernels that the e2e tests boot, once. */
 export default async function setup(): Promise<void> {
   const ready = await kc(['doctor', '--install'])
   if (ready.status !== 0) throw new Error(`kc doctor --install: ${ready.stdout}${ready.stderr}`)
@@ -18,8 +19,21 @@ export default async function setup(): Promise<void> {
       },
     )
   }
-  const built = await kc([...KERNEL, '--accel', 'tcg', '-e', 'true'])
-  if (built.status !== 0) throw new Error(`the e2e kernel: ${built.stderr}`)
+  // what is the same for all kernels is shared
+  mkdirSync(KASAN_CACHE, { recursive: true })
+  for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash']) {
+    mkdirSync(join(CACHE, room), { recursive: true })
+    if (!existsSync(join(KASAN_CACHE, room))) symlinkSync(join('..', room), join(KASAN_CACHE, room))
+  }
+  const kernels = [
+    [KERNEL, CACHE],
+    [OLD_KERNEL, CACHE],
+    [KASAN_KERNEL, KASAN_CACHE],
+  ] as const
+  for (const [kernel, cache] of kernels) {
+    const built = await kc([...kernel, '--accel', 'tcg', '-e', 'true'], { env: { KERNELCRAFT_CACHE: cache } })
+    if (built.status !== 0) throw new Error(`the e2e kernel ${kernel.join(' ')}: ${built.stderr}`)
+  }
   const again = await guest(['-e', 'uname -r'])
   if (!/^6\.12\.\d+-rc\n$/.test(again.stdout.toString()))
     throw new Error(`unexpected kernel: ${again.stdout}`)

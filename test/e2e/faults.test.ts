@@ -1,0 +1,337 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { CACHE, type Ended, guest, kasanGuest, oldGuest, scratch } from '../kc.js'
+
+const DIRECT = '/sys/kernel/debug/provoke-crash/DIRECT'
+const provoke = (...names: string[]) => names.map(name => `echo ${name} > ${DIRECT}`).join('; ')
+/** lockups are reported after 2 * watchdog_thresh seconds (kernel/watchdog.c) */
+const SOON = ['-a', 'watchdog_thresh=2']
+
+interface Fault {
+  what: string
+  args: string[]
+  verdict: string
+  title: string
+  /** a function that the vmcore shows on a CPU or in a blocked task; none: there is no vmcore */
+  dumped?: string
+  /** must stand in the console, from the LKDTM self-test's tests.txt */
+  words?: RegExp
+}
+
+const splat = (name: string, title: string, words?: RegExp): Fault => ({
+  what: `LKDTM ${name}`,
+  args: ['-e', provoke(name)],
+  verdict: 'splat',
+  title,
+  ...(words ? { words } : {}),
+})
+
+const FAULTS: Fault[] = [
+  splat('BUG', 'kernel BUG in lkdtm_BUG', /kernel BUG at/),
+  splat('WARNING', 'WARNING in lkdtm_WARNING', /WARNING:/),
+  splat('WARNING_MESSAGE', 'WARNING in lkdtm_WARNING_MESSAGE', /message trigger/),
+  splat('EXCEPTION', 'BUG: unable to handle kernel NULL pointer dereference in lkdtm_EXCEPTION'),
+  splat('ACCESS_NULL', 'BUG: unable to handle kernel NULL pointer dereference in lkdtm_ACCESS_NULL'),
+  splat(
+    'ARRAY_BOUNDS',
+    'UBSAN: array-index-out-of-bounds in lkdtm_ARRAY_BOUNDS',
+    /call trace:|UBSAN: array-index-out-of-bounds/i,
+  ),
+  splat('CORRUPT_LIST_ADD', 'WARNING: corrupted list in lkdtm_CORRUPT_LIST_ADD', /list_add corruption/),
+  splat('CORRUPT_LIST_DEL', 'WARNING: corrupted list in lkdtm_CORRUPT_LIST_DEL', /list_del corruption/),
+  splat('REFCOUNT_INC_ZERO', 'WARNING: refcount bug in lkdtm_REFCOUNT_INC_ZERO'),
+  splat('USERCOPY_SLAB_SIZE_TO', 'BUG: bad usercopy in do_usercopy_slab_size'),
+  splat('WRITE_RO', 'BUG: unable to handle kernel paging request in lkdtm_WRITE_RO'),
+  splat('FORTIFY_MEM_MEMBER', 'WARNING in lkdtm_FORTIFY_MEM_MEMBER', /detected field-spanning write/),
+  {
+    what: 'LKDTM PANIC',
+    args: ['-e', provoke('PANIC')],
+    verdict: 'panic',
+    title: 'kernel panic: dumptest',
+    dumped: 'lkdtm_PANIC',
+  },
+  {
+    what: 'LKDTM EXHAUST_STACK',
+    args: ['-e', provoke('EXHAUST_STACK')],
+    verdict: 'panic',
+    title: 'BUG: stack guard page was hit in full_proxy_write',
+    dumped: 'recursive_loop',
+  },
+  {
+    what: 'LKDTM CORRUPT_STACK',
+    args: ['-e', provoke('CORRUPT_STACK')],
+    verdict: 'panic',
+    title: 'kernel panic: stack is corrupted in lkdtm_CORRUPT_STACK',
+    dumped: 'lkdtm_CORRUPT_STACK',
+  },
+  {
+    what: 'LKDTM SOFTLOCKUP',
+    args: [...SOON, '--run-timeout', '12', '-e', provoke('SOFTLOCKUP')],
+    verdict: 'hang',
+    title: 'BUG: soft lockup in full_proxy_write',
+    dumped: 'lkdtm_SOFTLOCKUP',
+  },
+  {
+    what: 'LKDTM HARDLOCKUP',
+    args: [...SOON, '--run-timeout', '15', '-e', provoke('HARDLOCKUP')],
+    verdict: 'hang',
+    title: 'BUG: hard lockup in full_proxy_write',
+    dumped: 'lkdtm_HARDLOCKUP',
+  },
+  {
+    what: 'LKDTM SPINLOCKUP',
+    args: [...SOON, '--run-timeout', '12', '-e', provoke('SPINLOCKUP', 'SPINLOCKUP')],
+    verdict: 'hang',
+    title: 'BUG: soft lockup in full_proxy_write',
+    dumped: 'lkdtm_SPINLOCKUP',
+  },
+  {
+    what: 'LKDTM HUNG_TASK',
+    args: [
+      ...['-a', 'sysctl.kernel.hung_task_timeout_secs=3 sysctl.kernel.hung_task_check_interval_secs=1'],
+      ...['--run-timeout', '10', '-e', provoke('HUNG_TASK')],
+    ],
+    verdict: 'hang',
+    title: 'INFO: task hung in lkdtm_HUNG_TASK',
+    dumped: 'lkdtm_HUNG_TASK',
+  },
+  {
+    what: 'an endless loop in the kernel, of which nobody says a word',
+    args: ['--run-timeout', '4', '-e', provoke('LOOP')],
+    verdict: 'hang',
+    title: 'The commands did not end within 4 s (run-timeout).',
+    dumped: 'lkdtm_LOOP',
+  },
+  {
+    what: 'sysrq c',
+    args: ['-e', 'echo c > /proc/sysrq-trigger'],
+    verdict: 'panic',
+    title: 'kernel panic: sysrq triggered crash',
+    dumped: 'sysrq_handle_crash',
+  },
+  {
+    what: 'a panic before init',
+    args: ['-a', 'rootfstype=nosuch', '-e', 'true'],
+    verdict: 'boot-failed',
+    title: 'kernel panic: VFS: Unable to mount root fs on unknown-block(NUM,NUM)',
+    dumped: 'mount_root_generic',
+  },
+  {
+    what: 'a panic before anything that tells QEMU of it',
+    args: ['-a', 'mem=12M', '--boot-timeout', '20', '-e', 'true'],
+    verdict: 'boot-failed',
+    title: 'kernel panic: System is deadlocked on memory',
+  },
+  {
+    what: 'a triple fault',
+    args: ['-a', 'reboot=t', '-e', 'echo b > /proc/sysrq-trigger; sleep 100'],
+    verdict: 'panic',
+    title: 'The guest was reset while the commands ran.',
+    dumped: 'machine_emergency_restart',
+  },
+  {
+    what: 'an init whose code is overwritten',
+    args: [
+      '-e',
+      `grep r-xp /proc/1/maps | while IFS='- ' read from to rest; do
+         dd if=/dev/zero of=/proc/1/mem bs=4096 conv=notrunc \
+           seek=$((0x$from/4096)) count=$(((0x$to-0x$from)/4096)) 2> /dev/null || :
+       done; sleep 100`,
+    ],
+    verdict: 'panic',
+    title: 'kernel panic: Attempted to kill init!',
+    dumped: 'do_exit',
+  },
+  {
+    what: 'a test that the kernel kills for lack of memory',
+    args: ['-m', '256M', '-e', 'tail /dev/zero'],
+    verdict: 'test-failed',
+    title: 'The commands ended with status 137; the kernel had killed tail for lack of memory.',
+  },
+  {
+    what: 'no memory, and panic_on_oom',
+    args: ['-m', '256M', '-e', 'echo 1 > /proc/sys/vm/panic_on_oom; tail /dev/zero'],
+    verdict: 'panic',
+    title: 'kernel panic: Out of memory: system-wide panic_on_oom is enabled',
+    dumped: 'out_of_memory',
+  },
+  {
+    what: 'a shutdown that sticks',
+    args: [
+      ...SOON,
+      '-e',
+      // out of the commands' group, so that their end does not end it
+      `(echo $BASHPID > /sys/fs/cgroup/cgroup.procs; exec > /dev/null 2>&1
+        exec taskset -c 0 sh -c '${provoke('SPINLOCKUP', 'SPINLOCKUP')}') & sleep 1`,
+    ],
+    verdict: 'hang',
+    title: 'BUG: soft lockup in full_proxy_write',
+    dumped: 'lkdtm_SPINLOCKUP',
+  },
+  {
+    what: 'a panic after the commands had ended',
+    args: [
+      '-e',
+      '(echo $BASHPID > /sys/fs/cgroup/cgroup.procs; sleep 1; echo c > /proc/sysrq-trigger) & exit 0',
+    ],
+    verdict: 'panic',
+    title: 'kernel panic: sysrq triggered crash',
+    dumped: 'sysrq_handle_crash',
+  },
+  {
+    what: 'a fork bomb',
+    args: ['--run-timeout', '8', '-e', 'bomb() { bomb | bomb & }; bomb; sleep 1000'],
+    verdict: 'hang',
+    title: 'The commands did not end within 8 s (run-timeout).',
+    dumped: 'do_syscall_64',
+  },
+  {
+    what: 'forged markers',
+    args: [
+      '-e',
+      `for port in /dev/vport* /proc/1/fd/*; do
+         { echo 'status 0'; echo 'ended 0'; } > $port || :
+       done 2> /dev/null
+       exit 9`,
+    ],
+    verdict: 'test-failed',
+    title: 'The commands ended with status 9.',
+  },
+]
+
+/** The stacks of a dump as drgn sees them, one a line. */
+function stacksOf(end: Ended): string {
+  const directory = end.runDirectory ?? ''
+  return execFileSync(
+    join(CACHE, 'venv', 'bin', 'drgn'),
+    [
+      '-q',
+      '-c',
+      join(directory, 'vmcore'),
+      '-s',
+      join(directory, 'vmlinux'),
+      join(import.meta.dirname, 'stacks.py'),
+    ],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
+  )
+}
+
+function check(end: Ended, fault: Fault): void {
+  const { result, runDirectory = '' } = end
+  expect([result?.verdict, result?.title], end.stderr).toEqual([fault.verdict, fault.title])
+  const names = readdirSync(runDirectory)
+  if (fault.words) expect(readFileSync(join(runDirectory, 'console.log'), 'latin1')).toMatch(fault.words)
+  // nothing half-written is left
+  expect(names.filter(name => /^\.vmcore|^dump-/.test(name))).toEqual([])
+  expect(names.includes('vmcore')).toBe(fault.dumped !== undefined)
+  if (fault.dumped === undefined) return
+  expect(result?.vmcore?.buildId).toMatch(/^[0-9a-f]{40}$/)
+  expect(stacksOf(end).split(/\s+/)).toContain(fault.dumped)
+  expect(readFileSync(join(runDirectory, 'crash.txt'), 'utf8')).toContain(fault.dumped)
+}
+
+describe('a fault', () => {
+  it.each(FAULTS)('$what', async fault => check(await guest(fault.args), fault))
+})
+
+describe('under KASAN and lockdep', () => {
+  const under: Fault[] = [
+    splat('WRITE_AFTER_FREE', 'KASAN: slab-use-after-free Write in lkdtm_WRITE_AFTER_FREE'),
+    splat('READ_AFTER_FREE', 'KASAN: slab-use-after-free Read in lkdtm_READ_AFTER_FREE'),
+    splat('SLAB_LINEAR_OVERFLOW', 'KASAN: slab-out-of-bounds Write in lkdtm_SLAB_LINEAR_OVERFLOW'),
+    splat('SLAB_FREE_DOUBLE', 'KASAN: invalid-free in lkdtm_SLAB_FREE_DOUBLE'),
+    {
+      what: 'LKDTM WRITE_AFTER_FREE, with a vmcore of the splat',
+      args: ['--vmcore', 'always', '-e', `${provoke('WRITE_AFTER_FREE')}; sleep 2; echo it goes on`],
+      verdict: 'splat',
+      title: 'KASAN: slab-use-after-free Write in lkdtm_WRITE_AFTER_FREE',
+      dumped: 'do_syscall_64',
+    },
+    {
+      what: 'a lock taken twice',
+      args: [...SOON, '--run-timeout', '20', '-e', provoke('SPINLOCKUP', 'SPINLOCKUP')],
+      verdict: 'hang',
+      title: 'BUG: soft lockup in full_proxy_write',
+      dumped: 'lkdtm_SPINLOCKUP',
+    },
+  ]
+  it.each(under)('$what', async fault => check(await kasanGuest(fault.args), fault))
+})
+
+it('crash shows the faulting function of a 6.1 kernel', async () => {
+  const end = await oldGuest(['-e', 'echo c > /proc/sysrq-trigger'])
+  check(end, {
+    what: '',
+    args: [],
+    verdict: 'panic',
+    title: 'kernel panic: sysrq triggered crash',
+    dumped: 'sysrq_handle_crash',
+  })
+  const directory = end.runDirectory ?? ''
+  const text = execFileSync(
+    'crash',
+    ['-s', '--no_crashrc', join(directory, 'vmlinux'), join(directory, 'vmcore')],
+    {
+      input: 'bt\nq\n',
+      encoding: 'utf8',
+      env: { ...process.env, TERM: 'dumb', HOME: homedir() },
+    },
+  )
+  expect(text).toMatch(/#\d+ \[[0-9a-f]+\] sysrq_handle_crash at/)
+  expect(readFileSync(join(directory, 'crash.txt'), 'utf8')).toMatch(
+    /== What crash [\s\S]*sysrq_handle_crash at/,
+  )
+})
+
+describe('what fails a run is for the user to say', () => {
+  const ignore = join(scratch('ignore'), 'ignore.yml')
+  const write = (text: string) => {
+    execFileSync('tee', [ignore], { input: text, stdio: ['pipe', 'ignore', 'ignore'] })
+    return ['--ignore', ignore]
+  }
+  it('a known finding is ignored, and said', async () => {
+    const rule = `- {title: 'WARNING in lkdtm_*', reason: we provoke it, expires: 2999-12-31}\n`
+    const end = await guest([...write(rule), '-e', provoke('WARNING')])
+    expect(end.result?.verdict).toBe('passed')
+    expect(end.result?.findings[0]).toMatchObject({
+      title: 'WARNING in lkdtm_WARNING',
+      ignored: 'we provoke it',
+    })
+  })
+  it('an expired rule ignores nothing, and says so', async () => {
+    const rule = `- {type: WARNING, reason: we provoke it, expires: 2020-12-31}\n`
+    const end = await guest([...write(rule), '-e', provoke('WARNING')])
+    expect(end.result?.verdict).toBe('splat')
+    expect(end.result?.warnings.join()).toMatch(/rule 1 of ignore.yml expired on 2020-12-31/)
+  })
+  it('what is expected between two lines is no failure, and outside of them it is', async () => {
+    const rule = `- {between: ['test begins', 'test ends'], reason: provoked, expires: 2999-12-31}\n`
+    const inside = `echo test begins > /dev/kmsg; ${provoke('WARNING')}; echo test ends > /dev/kmsg`
+    expect((await guest([...write(rule), '-e', inside])).result?.verdict).toBe('passed')
+    const outside = `${inside}; ${provoke('BUG')}`
+    const end = await guest([...write(rule), '-e', outside])
+    expect([end.result?.verdict, end.result?.title]).toEqual(['splat', 'kernel BUG in lkdtm_BUG'])
+  })
+  it('fail-on names types', async () => {
+    const end = await guest(['--fail-on', 'KASAN-*', '-e', provoke('WARNING')])
+    expect(end.result?.verdict).toBe('passed')
+  })
+})
+
+describe('a vmcore', () => {
+  it('is not taken when it is not wanted', async () => {
+    const end = await guest(['--vmcore', 'never', '-e', 'echo c > /proc/sysrq-trigger'])
+    expect(end.result?.verdict).toBe('panic')
+    expect(existsSync(join(end.runDirectory ?? '', 'vmcore'))).toBe(false)
+  })
+  it('that is too large is given up, and said', async () => {
+    const end = await guest(['--vmcore-max-size', '1M', '-e', 'echo c > /proc/sysrq-trigger'])
+    expect(end.result?.verdict).toBe('panic')
+    expect(end.result?.vmcore).toBeUndefined()
+    expect(end.result?.warnings.join()).toMatch(/There is no vmcore of the panic: .*1 MiB/)
+    expect(readdirSync(end.runDirectory ?? '').filter(name => name.includes('vmcore'))).toEqual([])
+  })
+})
