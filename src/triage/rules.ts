@@ -88,6 +88,8 @@ function parseRule(entry: unknown, origin: string): IgnoreRule {
 
 /** The rules of an ignore file (YAML, a list). `name` is the file's, for messages. Throws InputError. */
 export function parseIgnore(text: string, name: string): IgnoreRule[] {
+  // a file of comments has no rules
+  if (!/^\s*[^\s#]/m.test(text)) return []
   let parsed: unknown
   try {
     parsed = load(text)
