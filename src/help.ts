@@ -7,10 +7,13 @@ const USAGE = `kc: does a kernel build, boot, and pass these commands?
   kc [options]                     a shell in the guest, on a terminal
   kc doctor [--install]            is this machine able? make it so
   kc smoke                         the demonstration, with the distribution's kernel
+  kc triage FILE [--json]          reports and tests in a console log (- is stdin)
 
 `
 
-const EXITS = `  -v, --verbose                    show what tools and the console say
+const EXITS = `  -d, --dump [RUN]                 dump a running guest, which goes on, and open the dump
+      --dump-file FILE             save that dump instead
+  -v, --verbose                    show what tools and the console say
   -V, --version   -h, --help
 
 Exit status: 0 passed, 1 test-failed, 2 invalid input, 3 splat, 4 panic, 5 hang, 6 boot-failed,

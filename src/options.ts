@@ -88,7 +88,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'FILE',
     group: 'config',
     help: 'config fragment, the last one wins; repeatable',
-    more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kvm-host`, `disk` (ext4), `network` (bridge, tun).',
+    more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kasan`, `lockdep`, `ubsan`, `kvm-host`, `disk` (ext4), `network` (bridge, tun).',
   },
   {
     name: 'config-items',
