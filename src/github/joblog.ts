@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
 import * as core from '@actions/core'
 import { describeProgress, type Log } from '../log.js'
 
@@ -9,9 +10,11 @@ const PROGRESS_SECONDS = 30
 /**
  * A job's log: a group for each stage, annotations for warnings and compiler errors. What the guest says is written
  * between stop-commands markers, so that a line of its console that looks like a workflow command is only text.
+ * `placeTree` says where in the repository the kernel tree lies; until then annotations name no file of it.
  */
-export function jobLog(): Log & { close(): void } {
+export function jobLog(): Log & { close(): void; placeTree(prefix: string): void } {
   let open = false
+  let tree: string | undefined
   let token: string | undefined
   let errors = 0
   let lastProgress = 0
@@ -37,6 +40,9 @@ export function jobLog(): Log & { close(): void } {
 
   return {
     close,
+    placeTree(prefix) {
+      tree = prefix
+    },
     stage(_stage, title) {
       close()
       core.startGroup(title)
@@ -58,12 +64,13 @@ export function jobLog(): Log & { close(): void } {
     diagnostic({ file, line, column, message }, by = 'Compiler') {
       resume()
       if (errors++ < MOST_ANNOTATIONS) {
-        core.error(message, {
-          file,
+        const place = {
+          file: join(tree ?? '', file),
           startLine: line,
           ...(column ? { startColumn: column } : {}),
-          title: by,
-        })
+        }
+        if (tree !== undefined) core.error(message, { ...place, title: by })
+        else core.error(`${file}:${line}: ${message}`, { title: by })
       } else core.info(`${file}:${line}: ${message}`)
     },
     progress(progress) {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { resolve } from 'node:path'
+import { relative, resolve } from 'node:path'
 import * as core from '@actions/core'
 import { isBundled } from '../config/fragments.js'
 import { InputError } from '../errors.js'
@@ -33,6 +33,9 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
       { cwd, env },
       isBundled,
     )
+    // another tree than the checkout has no place in this repository
+    const place = relative(cwd, request.path)
+    if (request.release === undefined && !place.startsWith('..')) log.placeTree(place)
     const runDirectory = await makeRunDirectory(
       request.runDirectory ??
         resolve(env.RUNNER_TEMP ?? '/tmp', `kernelcraft-${randomBytes(6).toString('hex')}`),

@@ -301,6 +301,7 @@ export const CONSEQUENCES: readonly (readonly [within: number, RegExp])[] = [
   [40, /^Internal error: /],
   [40, /^Unhandled fault/],
   [12, /^(?:Oops: )?(?:invalid opcode|general protection fault|divide error|int3): /],
+  [12, /^kernel stack overflow/i],
   [12, /^kernel BUG at .*rust\/helpers/],
   [12, /^WARNING: .*drivers\/trusty/],
   [6, /^unreferenced object 0x/],

@@ -117,6 +117,9 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
     if (before) {
       before.count++
       before.panic ??= finding.panic
+      // a report that went on for longer is told later
+      if (finding.line < before.line)
+        Object.assign(before, { ...finding, count: before.count, panic: before.panic })
     } else if (findings.length < MOST_FINDINGS) {
       findings.push(finding)
       seen.set(key, finding)
@@ -144,7 +147,11 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
     if (format.fatal) report.panic = line.text
     // one line that says all takes nothing away from the report that it stands in
     if (open.length > 0 && format.sure && !format.where && !format.body && !format.fatal) open.unshift(report)
-    else open.push(report)
+    else {
+      // whoever prints this has ended what it printed before
+      for (const other of [...open]) if (other.line.caller === line.caller) close(other)
+      open.push(report)
+    }
     last = {
       line: line.number,
       panic: words => {
@@ -322,7 +329,7 @@ function mask(text: string): string {
   return text
     .replace(/0x[0-9a-f]+/gi, 'ADDR')
     .replace(/\b[0-9a-f]{8,16}\b/g, 'ADDR')
-    .replace(/(?<![A-Za-z_\d])\d+/g, 'NUM')
+    .replace(/(?<![A-Za-z_\d])\d+|\d{6,}/g, 'NUM')
     .slice(0, 200)
 }
 

@@ -8,7 +8,7 @@ import { makeStep, NODES, type Step } from '../harness/runner.js'
 const KERNEL = {
   release: 'distro',
   ref: '6.12',
-  config: 'test\nkvm-host',
+  config: 'test\nubsan\nkvm-host',
   'skip-build': 'true',
   accel: 'tcg',
 }
@@ -84,6 +84,35 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
       }),
     )
     expect(end.outputs['artifact-id']).toMatch(/^\d+$/)
+  })
+
+  it('a splat: annotation, title and fingerprint, decoded stack, and with a vmcore what opens it', async () => {
+    const provoke = 'echo BUG > /sys/kernel/debug/provoke-crash/DIRECT &\nsleep 2'
+    const one = step(node, { ...KERNEL, vmcore: 'always', run: provoke })
+    const end = await one.main()
+    expect(end.status).toBe(1)
+    expect(end.outputs).toMatchObject({ verdict: 'splat', title: 'kernel BUG in lkdtm_BUG' })
+    expect(end.outputs.fingerprint).toMatch(/^[0-9a-f]{16}$/)
+    expect(end.outputs.vmcore).toMatch(/\/vmcore$/)
+    expect(end.commands).toContainEqual(
+      expect.objectContaining({
+        command: 'error',
+        // the tree is not the repository's, so the annotation names the place, and no file of the repository
+        message: expect.stringMatching(/^drivers\/misc\/lkdtm\/bugs\.c:\d+: kernel BUG in lkdtm_BUG$/),
+      }),
+    )
+    for (const part of [
+      '### kernel BUG in lkdtm\\_BUG',
+      'drivers/misc/lkdtm/bugs.c:',
+      'BUG();',
+      'drgn -c ',
+      end.outputs.fingerprint ?? '-',
+    ])
+      expect(end.summary).toContain(part)
+    const artifact = service.artifacts.find(({ name }) => end.log.includes(name))
+    expect(namesIn(artifact?.content ?? Buffer.alloc(0), one.runnerTemp)).toEqual(
+      expect.arrayContaining(['vmcore', 'vmlinux', 'crash.txt', 'result.json']),
+    )
   })
 
   it('what the guest prints is never a workflow command', async () => {

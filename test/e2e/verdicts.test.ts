@@ -76,7 +76,7 @@ it('the run directory has result, summary and a line that repeats the run', asyn
   const end = await guest(['-e', 'echo "it is $((6*7))"; exit 3'])
   const result = end.result
   expect(result?.repeat).toMatch(
-    /^kc -r distro -c [0-9a-f]{40} -e 'echo "it is \$\(\(6\*7\)\)"; exit 3' -f test -f kvm-host --configitem CONFIG_DUMMY=m -s --accel tcg$/,
+    /^kc -r distro -c [0-9a-f]{40} -e 'echo "it is \$\(\(6\*7\)\)"; exit 3' -f test -f ubsan -f kvm-host --configitem CONFIG_DUMMY=m --configitem CONFIG_KUNIT_EXAMPLE_TEST=m -s --accel tcg$/,
   )
   const summary = readFileSync(join(end.runDirectory ?? '', 'summary.md'), 'utf8')
   for (const part of ['test-failed', '6.12', 'it is 42', 'status 3', 'Power down', result?.repeat ?? '-']) {
