@@ -2,6 +2,7 @@
 //
 //   node bench/bench.mjs boot [RUNS]   our init through virtme-run, against bare QEMU with a busybox initramfs
 //   node bench/bench.mjs smoke         a second smoke, from start to verdict
+//   node bench/bench.mjs triage        a healthy console log of 512 MiB: kc triage against grep with the words of a report
 //   node bench/bench.mjs build         CPU time of a cold build: our minimal config against virtme-ng's (half an hour)
 //
 // The kernel of `npm run smoke` has to be there (run it once). Times are seconds.
@@ -14,6 +15,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { availableParallelism, homedir, tmpdir } from 'node:os'
@@ -157,8 +159,42 @@ function benchBuild() {
   console.log(`ratio of CPU time: ${(ours.cpu / peer.cpu).toFixed(3)}`)
 }
 
+/** A healthy boot over and over, 512 MiB of it. */
+function benchTriage(runs) {
+  const { result } = kc('-r', 'distro', '-s', '-e', 'true')
+  const log = readFileSync(join(result.runDirectory, 'console.log'))
+  const directory = mkdtempSync(join(tmpdir(), 'kc-bench-'))
+  const path = join(directory, 'console.log')
+  writeFileSync(path, Buffer.concat(Array(Math.ceil((512 * 2 ** 20) / log.length)).fill(log)))
+  const size = statSync(path).size / 1e6
+  const seconds = (file, args) => {
+    const start = performance.now()
+    const end = spawnSync('/usr/bin/time', ['-f', '%M', file, ...args], { encoding: 'utf8' })
+    return [(performance.now() - start) / 1000, Number(end.stderr.trim().split('\n').pop()) / 1024]
+  }
+  const words = 'BUG:|WARNING:|INFO:|Kernel panic|Oops|general protection fault|nable to handle|UBSAN:'
+  const ours = []
+  const theirs = []
+  let memory = 0
+  for (let run = 0; run < runs; run++) {
+    const [time, peak] = seconds(process.execPath, [kcPath, 'triage', path])
+    ours.push(size / time)
+    memory = Math.max(memory, peak)
+    theirs.push(size / seconds('grep', ['-aE', words, path])[0])
+  }
+  console.log(`kc triage, MB/s:   ${shown(ours)}; at most ${memory.toFixed(0)} MiB of memory`)
+  console.log(`grep -aE, MB/s:    ${shown(theirs)}`)
+  console.log(`ratio:             ${(median(ours) / median(theirs)).toFixed(2)}`)
+  rmSync(directory, { recursive: true })
+}
+
 const [what, runs = '5'] = process.argv.slice(2)
-const benches = { boot: () => benchBoot(Number(runs)), smoke: benchSmoke, build: benchBuild }
+const benches = {
+  boot: () => benchBoot(Number(runs)),
+  smoke: benchSmoke,
+  triage: () => benchTriage(Number(runs)),
+  build: benchBuild,
+}
 if (!benches[what]) {
   console.error(`usage: node bench/bench.mjs ${Object.keys(benches).join('|')}`)
   process.exit(2)

@@ -3,6 +3,7 @@ import { realpathSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { isBundled } from './config/fragments.js'
 import { InputError, messageOf, StageError } from './errors.js'
+import { hearFile } from './evidence.js'
 import { helpText } from './help.js'
 import { examine, install, renderFindings } from './host/doctor.js'
 import { cancelOn } from './host/signals.js'
@@ -12,9 +13,10 @@ import { runPipeline } from './pipeline.js'
 import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
+import { triageJson, triageText } from './report/triage.js'
 import { parseRequest } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
-import { triageFile, triageJson, triageText } from './triagefile.js'
+
 import { VERSION } from './version.js'
 
 const camel = (flag: string) => flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
@@ -110,7 +112,7 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
     .command('triage <file>')
     .option('--json', 'as one JSON object')
     .action(async (file: string, options: { json?: boolean }) => {
-      const heard = await triageFile(file)
+      const heard = await hearFile(file)
       process.stdout.write(options.json ? triageJson(heard) : triageText(heard))
       finish(heard.findings.length === 0 ? 0 : EXIT_STATUS.splat)
     })

@@ -1,24 +1,7 @@
-import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
-import { InputError } from './errors.js'
-import { guestEar, type Heard } from './evidence.js'
-import { stackText } from './report/findings.js'
-import { testFacts, testsLine } from './report/tests.js'
-import { frameText } from './triage/stack.js'
-
-/** Listens to a console log: a file, or stdin as `-`. Throws InputError if it cannot be read. */
-export async function triageFile(path: string): Promise<Heard> {
-  if (path !== '-') {
-    const info = await stat(path).catch(() => undefined)
-    if (!info) throw new InputError(`triage: ${JSON.stringify(path)} does not exist.`)
-    if (info.isDirectory())
-      throw new InputError(`triage: ${JSON.stringify(path)} is a directory; name a console log.`)
-  }
-  const ear = guestEar([])
-  const input = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1 << 20 })
-  for await (const chunk of input) ear.console(chunk as Buffer)
-  return ear.end()
-}
+import type { Heard } from '../evidence.js'
+import { frameText } from '../triage/stack.js'
+import { stackText } from './findings.js'
+import { testFacts, testsLine } from './tests.js'
 
 /** What was heard, as one JSON object. */
 export function triageJson({ findings, tests, kills }: Heard): string {
