@@ -12,7 +12,7 @@ const STALL_NOISE =
 
 /** Machinery of waiting: who waits is the first function that is none of it (kernel/sched, kernel/locking, mm/filemap.c). */
 const WAITING =
-  /^(?:_*schedule\w*|console_lock|_*(?:filemap_)?fdatawait\w*|__switch_to\w*|out_of_line_wait\w*|bit_wait\w*|usleep\w*|msleep\w*|folio_wait\w*|_*folio_lock\w*|_*wait_on_\w+|do_read_cache_(?:folio|page)|filemap_(?:get|read)\w*|completion\w*|swait\w*|jbd2_\w*wait\w*|wait_\w+|common_sleep|hrtimer_nanosleep|do_nanosleep|add_transaction_credits|get_signal|__?wait_rcu_gp|__synchronize_hardirq|rt_mutex\w*|rwbase\w*|io_schedule\w*|request_wait_answer|pagecache_get_page|find_lock_\w+)$/
+  /^(?:_*schedule\w*|console_lock|_*(?:filemap_)?fdatawait\w*|__switch_to\w*|out_of_line_wait\w*|bit_wait\w*|usleep\w*|msleep\w*|folio_wait\w*|_*folio_lock\w*|_*wait_on_\w+|do_read_cache_(?:folio|page)|filemap_(?:get|read)\w*|completion\w*|swait\w*|jbd2_\w*wait\w*|exp_funnel_lock|wait_\w+|common_sleep|hrtimer_nanosleep|do_nanosleep|add_transaction_credits|get_signal|__?wait_rcu_gp|__synchronize_hardirq|rt_mutex\w*|rwbase\w*|io_schedule\w*|request_wait_answer|pagecache_get_page|find_lock_\w+)$/
 
 /** Names under which several functions of one wait or call are known. */
 const FAMILIES: readonly (readonly [RegExp, string])[] = [

@@ -45,8 +45,8 @@ export interface Triage {
 }
 
 const MOST_LINE = 4096
-const MOST_LINES = 400
-const MOST_TEXT = 64 * 1024
+const MOST_LINES = 1000
+const MOST_TEXT = 128 * 1024
 const MOST_FINDINGS = 200
 const MOST_OPEN = 8
 const MOST_FRAMES = 30
@@ -285,7 +285,7 @@ function conclude(report: Report): Finding | undefined {
   const guilty = format.where && accuse(report, format, frames, body)
   const title = fill(guilty || !format.bare ? format.title : format.bare, {
     ...groups,
-    frame: guilty?.name ?? 'corrupted',
+    frame: guilty?.name ?? unseen(groups.at),
   })
   // the stack in which the named function is; of several, the others are of other CPUs and tasks
   const section = guilty ? (guilty.section ?? 0) : frames[0]?.section
@@ -318,10 +318,15 @@ function accuse(
   return findGuilty(section?.length ? section : frames, format.where ?? 'trace')
 }
 
+/** What stands for the function where no stack was seen: the one that the first line names, or syzbot's word for it. */
+function unseen(at: string | undefined): string {
+  return at && !isMachinery(at) ? titleName(at) : 'corrupted'
+}
+
 /** Numbers and addresses differ from boot to boot. */
 function fill(template: string, groups: Record<string, string>): string {
   return template.replace(/\{(\w+)\}/g, (_, name: string) =>
-    name === 'what' ? mask(groups.what ?? '') : (groups[name] ?? ''),
+    name === 'what' ? mask(groups.what ?? '') : titleName(groups[name] ?? ''),
   )
 }
 
