@@ -331,6 +331,8 @@ export const OUTPUTS = {
   'console-log': 'Path of the console log.',
   vmcore: 'Path of the vmcore; empty if none was taken.',
   junit: 'Path of the JUnit file; empty if the guest printed no KTAP.',
+  'ccache-hit-rate':
+    "Percent of the compiler's calls that ccache answered; empty where nothing was compiled.",
   result: 'Path of result.json, see schema/result.schema.json.',
   'artifact-id': 'Id of the uploaded artifact.',
   'artifact-url': 'Where a browser finds it.',

@@ -61,19 +61,15 @@ async function press(scene: Scene, line: Socket, key: string): Promise<void> {
 }
 
 /**
- * Asks a guest that hangs what it is doing, before anything is killed: sysrq over the serial line, an NMI where it is deaf
- * to that, the registers of all CPUs from QEMU. The answers are in the console log; the whole takes half a minute at most.
- * Never throws: what cannot be had is left out.
+ * Asks a guest that hangs what it is doing, before anything is killed: sysrq over the serial line, and the registers of
+ * all CPUs from QEMU. The answers are in the console log; the whole takes half a minute at most. Returns false if the
+ * guest is deaf. Never throws: what cannot be had is left out.
  */
-export async function interrogate(scene: Scene): Promise<void> {
+export async function interrogate(scene: Scene): Promise<boolean> {
+  let heard = false
   try {
     await scene.qmp.execute('query-status', {}, 3)
-    if (!(await askKernel(scene))) {
-      scene.log.info('The guest does not answer sysrq: it gets an NMI.')
-      const before = scene.printed()
-      await scene.qmp.execute('inject-nmi', {}, 3)
-      await answered(scene, before, 2, NMI_SECONDS)
-    }
+    heard = await askKernel(scene)
   } catch (error) {
     scene.log.detail(`sysrq: ${error}`)
   }
@@ -87,6 +83,19 @@ export async function interrogate(scene: Scene): Promise<void> {
   } catch (error) {
     scene.log.detail(`registers: ${error}`)
     await appendFile(scene.registers, `QEMU did not give them: ${error}\n`).catch(() => {})
+  }
+  return heard
+}
+
+/** The last question to a deaf guest, from which it may die (unknown_nmi_panic): its memory has to be taken before. */
+export async function injectNmi(scene: Scene): Promise<void> {
+  scene.log.info('The guest does not answer sysrq: it gets an NMI.')
+  try {
+    const before = scene.printed()
+    await scene.qmp.execute('inject-nmi', {}, 3)
+    await answered(scene, before, 2, NMI_SECONDS)
+  } catch (error) {
+    scene.log.detail(`NMI: ${error}`)
   }
 }
 

@@ -11,7 +11,7 @@ import { endProcesses, RUN_VARIABLE, registerGuest, unregisterGuest } from '../h
 import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import { type GuestCommand, guestFiles, guestSockets, virtmeArguments } from './command.js'
-import { interrogate } from './forensics.js'
+import { injectNmi, interrogate } from './forensics.js'
 import { expiry, type GuestLimits, type Outcome } from './outcome.js'
 import { connectSocket, type Qmp, type QmpEvent, startQmp } from './qmp.js'
 import { type Tail, tailFile } from './tail.js'
@@ -212,15 +212,17 @@ export async function superviseGuest(
   }
   const askWhy = async () => {
     if (!qmp || exited) return
-    await interrogate({
+    const scene = {
       qmp,
       consoleSocket: sockets.console,
       printed: () => consoleTail.size,
       over: () => exited || cancel?.aborted === true,
       registers: files.registers,
       log,
-    })
+    }
+    const heard = await interrogate(scene)
     if (!cancel?.aborted) await dump('hang')
+    if (!heard && !scene.over()) await injectNmi(scene)
   }
 
   let lastSpaceCheck = 0

@@ -26,6 +26,11 @@ async function firstLine(file: string): Promise<string> {
   return end.stdout.split('\n', 1)[0]?.trim() ?? ''
 }
 
+/** The first line of the compiler's --version. */
+export async function compilerIdentity(): Promise<string> {
+  return await firstLine('gcc')
+}
+
 /** Throws InfraError that names every missing tool and the one command that installs them. */
 export async function requireTools(needs: Parameters<typeof missingTools>[0], what: string): Promise<void> {
   const missing = await missingTools(needs)
@@ -43,7 +48,7 @@ export async function requireTools(needs: Parameters<typeof missingTools>[0], wh
  */
 export async function findToolchain(request: Request, workspace: string): Promise<Toolchain> {
   const ccache = request.ccache ? await which('ccache') : undefined
-  const [compiler, linker] = await Promise.all([firstLine('gcc'), firstLine('ld')])
+  const [compiler, linker] = await Promise.all([compilerIdentity(), firstLine('ld')])
   const env: Record<string, string> = {
     KBUILD_BUILD_TIMESTAMP: 'Thu Jan 1 00:00:00 UTC 1970',
     KBUILD_BUILD_USER: 'kernelcraft',

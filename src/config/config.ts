@@ -153,7 +153,8 @@ async function judgeLosses(
   const userSpoke = asks.some(ask => ask.by === 'user')
   const yields = (ask: Ask) =>
     ask.by === 'kernelcraft' && (userSpoke || reasons.get(ask.name)?.known === false)
-  for (const ask of lost.filter(yields)) at.log.warning(`Left out: ${describe(ask)}`)
+  const missed = (ask: Ask) => !(ask.optional && reasons.get(ask.name)?.known === false)
+  for (const ask of lost.filter(yields).filter(missed)) at.log.warning(`Left out: ${describe(ask)}`)
   const failed = lost.filter(ask => !yields(ask))
   if (failed.length === 0) return
   const sentences = failed.map(describe)

@@ -14,6 +14,8 @@ export interface Ask {
   origin: string
   /** ours, or the user's: the user's word is final and has to hold */
   by: 'kernelcraft' | 'user'
+  /** one of ours that not every tree has: where there is no such option, nothing is lost */
+  optional?: boolean
 }
 
 const SET = /^CONFIG_([A-Za-z0-9_]+)=(.*)$/
@@ -41,6 +43,9 @@ function parseFile(path: string, shown: string, by: Ask['by']): Ask[] {
     .flatMap((line, index) => parseLine(line, `${shown}:${index + 1}`, by) ?? [])
 }
 
+/** A comment of our fragments that says of the option below it that not every tree has it. */
+const SOMEWHERE = /^# where there is one\b/
+
 const bundledPath = (name: string) => asset(`config/fragments/${name}.config`)
 
 /** True if `name` is a fragment of ours (`test`, `kvm-host`). */
@@ -49,7 +54,12 @@ export function isBundled(name: string): boolean {
 }
 
 function bundled(name: string, by: Ask['by'] = 'kernelcraft'): Ask[] {
-  return parseFile(bundledPath(name), `kernelcraft/${name}.config`, by)
+  const path = bundledPath(name)
+  const lines = readFileSync(path, 'utf8').split('\n')
+  return parseFile(path, `kernelcraft/${name}.config`, by).map(ask => {
+    const before = lines[Number(ask.origin.split(':').pop()) - 2] ?? ''
+    return SOMEWHERE.test(before) ? { ...ask, optional: true } : ask
+  })
 }
 
 /** Everything that the request asks of Kconfig, in the order in which it is said; the last word on a name wins. */

@@ -11,6 +11,7 @@ import { repeatCommand } from '../report/repeat.js'
 import { makeRunDirectory } from '../report/rundir.js'
 import { parseRequest } from '../request.js'
 import { EXIT_INVALID_INPUT, type Result } from '../result.js'
+import { restoreCcache, saveCcache } from './ccache.js'
 import { readInputs, unknownInputs } from './inputs.js'
 import { jobLog } from './joblog.js'
 import { artifactName, checkRetention, defaultOf, setOutputs, uploadRun, writeJobSummary } from './report.js'
@@ -49,6 +50,11 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
     }
     saveState(state)
     core.setOutput('run-directory', runDirectory)
+    const ccache = await restoreCcache(request, env)
+    if (ccache) {
+      state.ccache = ccache
+      saveState(state)
+    }
     result = await runPipeline(
       request,
       { runDirectory, directory: request.path, env, repeat: sha => repeatCommand(raw, sha), cancel },
@@ -77,6 +83,7 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
 export async function post(state: State): Promise<number> {
   for (const left of await reapGuests()) core.info(`Ended a guest that was left behind (${left}).`)
   if (!state.reported) await uploadRun(state.runDirectory, state.artifact, state.retentionDays)
+  if (state.ccache) await saveCcache(state.ccache)
   return 0
 }
 

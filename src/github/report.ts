@@ -20,12 +20,19 @@ export function setOutputs(result: Result): void {
     sha: result.source?.sha ?? '',
     'kernel-release': result.kernel?.release ?? '',
     'run-directory': result.runDirectory,
+    'ccache-hit-rate': hitRate(result),
     'console-log': file('console'),
     vmcore: file('vmcore'),
     junit: file('junit'),
     result: file('result'),
   }
   for (const [name, value] of Object.entries(outputs)) core.setOutput(name, value)
+}
+
+/** Percent of the compiler's calls that ccache answered; empty where nothing was compiled. */
+function hitRate({ kernel }: Result): string {
+  const { hits = 0, misses = 0 } = kernel?.ccache ?? {}
+  return hits + misses > 0 ? String(Math.round((100 * hits) / (hits + misses))) : ''
 }
 
 export async function writeJobSummary(result: Result): Promise<void> {

@@ -1,4 +1,5 @@
 import * as core from '@actions/core'
+import type { CcacheState } from './ccache.js'
 
 /** What main leaves for post. This is the only place that knows how the two talk. */
 export interface State {
@@ -7,6 +8,8 @@ export interface State {
   retentionDays?: string
   /** set once main has uploaded and reported: post has nothing more to do */
   reported: boolean
+  /** set once ccache's directory has been looked at */
+  ccache?: CcacheState
 }
 
 const KEY = 'kernelcraft'

@@ -11,10 +11,24 @@ export interface StoredArtifact {
   hash?: string
 }
 
-/** A stand-in for GitHub's results service: artifacts v4 over Twirp, contents as Azure block blobs. */
+/** A cache entry as it arrived. */
+export interface StoredCache {
+  key: string
+  version: string
+  content: Buffer
+  finalized: boolean
+}
+
+/**
+ * A stand-in for GitHub's results service: artifacts v4 and cache v2 over Twirp, contents as Azure block
+ * blobs.
+ */
 export interface ResultsService {
   url: string
   artifacts: StoredArtifact[]
+  caches: StoredCache[]
+  /** refuse to store caches, as for a pull request from a fork */
+  readOnly: boolean
   /** the token that the runner would hand to the step */
   token: string
   /** answer this many of the coming requests with that status */
@@ -33,7 +47,8 @@ const base64url = (value: unknown) => Buffer.from(JSON.stringify(value)).toStrin
 export async function startResultsService(): Promise<ResultsService> {
   const artifacts: StoredArtifact[] = []
   const blocks = new Map<string, Map<string, Buffer>>()
-  const uploads = new Map<string, StoredArtifact>()
+  const caches: StoredCache[] = []
+  const uploads = new Map<string, { content: Buffer }>()
   let failure = { status: 0, count: 0 }
 
   const twirp = async (method: string, request: IncomingMessage, response: ServerResponse) => {
@@ -61,13 +76,63 @@ export async function startResultsService(): Promise<ResultsService> {
       artifact.hash = message.hash
       return answer({ ok: true, artifact_id: String(artifacts.indexOf(artifact) + 1) })
     }
+    if (method === 'CreateCacheEntry') {
+      if (service.readOnly) return answer({ code: 'permission_denied', msg: 'the token is read-only' }, 403)
+      const { key, version } = message
+      if (caches.some(cache => cache.key === key && cache.version === version))
+        return answer({ code: 'already_exists', msg: 'there is an entry with this key' }, 409)
+      const cache: StoredCache = { key, version, content: Buffer.alloc(0), finalized: false }
+      const id = randomUUID()
+      caches.push(cache)
+      uploads.set(id, cache)
+      return answer({ ok: true, signed_upload_url: `${url}/devstoreaccount/caches/${id}?sig=x` })
+    }
+    if (method === 'FinalizeCacheEntryUpload') {
+      const cache = caches.find(({ key, version }) => key === message.key && version === message.version)
+      if (!cache || Number(message.size_bytes) !== cache.content.length) return answer({ ok: false })
+      cache.finalized = true
+      return answer({ ok: true, entry_id: String(caches.indexOf(cache) + 1) })
+    }
+    if (method === 'GetCacheEntryDownloadURL') {
+      const usable = caches.filter(cache => cache.finalized && cache.version === message.version).reverse()
+      const prefixes: string[] = message.restore_keys ?? []
+      const found =
+        usable.find(({ key }) => key === message.key) ??
+        prefixes.flatMap(prefix => usable.filter(({ key }) => key.startsWith(prefix)))[0]
+      if (!found) return answer({ ok: false })
+      const id = [...uploads].find(([, content]) => content === found)?.[0]
+      return answer({
+        ok: true,
+        signed_download_url: `${url}/devstoreaccount/caches/${id}?sig=x`,
+        matched_key: found.key,
+      })
+    }
     return answer({ code: 'bad_route', msg: method }, 404)
+  }
+
+  /** A blob, or the part of it that was asked for. */
+  const give = (content: Buffer, request: IncomingMessage, response: ServerResponse) => {
+    const range = /bytes=(\d+)-(\d*)/.exec(
+      String(request.headers.range ?? request.headers['x-ms-range'] ?? ''),
+    )
+    const from = Number(range?.[1] ?? 0)
+    const to = range?.[2] ? Math.min(Number(range[2]), content.length - 1) : content.length - 1
+    const part = content.subarray(from, to + 1)
+    response.writeHead(range ? 206 : 200, {
+      'content-length': part.length,
+      'accept-ranges': 'bytes',
+      ...(range ? { 'content-range': `bytes ${from}-${to}/${content.length}` } : {}),
+    })
+    return response.end(request.method === 'HEAD' ? undefined : part)
   }
 
   const blob = async (at: URL, request: IncomingMessage, response: ServerResponse) => {
     const key = at.pathname.split('/').pop() ?? ''
     const artifact = uploads.get(key)
-    if (request.method !== 'PUT' || !artifact) return response.writeHead(404).end()
+    if (!artifact) return response.writeHead(404).end()
+    if (request.method === 'GET' || request.method === 'HEAD')
+      return give(artifact.content, request, response)
+    if (request.method !== 'PUT') return response.writeHead(405).end()
     const content = await body(request)
     const mine = blocks.get(key) ?? new Map<string, Buffer>()
     blocks.set(key, mine)
@@ -89,7 +154,7 @@ export async function startResultsService(): Promise<ResultsService> {
       return
     }
     const at = new URL(request.url ?? '/', url)
-    const method = /^\/twirp\/github\.actions\.results\.api\.v1\.ArtifactService\/(\w+)$/.exec(
+    const method = /^\/twirp\/github\.actions\.results\.api\.v1\.(?:Artifact|Cache)Service\/(\w+)$/.exec(
       at.pathname,
     )?.[1]
     if (method) await twirp(method, request, response)
@@ -97,9 +162,11 @@ export async function startResultsService(): Promise<ResultsService> {
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  return {
+  const service: ResultsService = {
     url,
     artifacts,
+    caches,
+    readOnly: false,
     token: `${base64url({ alg: 'none' })}.${base64url({ scp: 'Actions.Results:run-backend:job-backend', exp: 4102444800 })}.x`,
     failWith(status, count) {
       failure = { status, count }
@@ -110,4 +177,5 @@ export async function startResultsService(): Promise<ResultsService> {
         server.closeAllConnections()
       }),
   }
+  return service
 }
