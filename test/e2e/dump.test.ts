@@ -49,7 +49,7 @@ it('a running guest is dumped into a file that drgn opens, and finishes its comm
 })
 
 it('kc -d opens a debugger that knows the kernel, and says which', async () => {
-  const run = startKc([...GUEST, '-e', 'echo up >&2; sleep 20; echo done'])
+  const run = startKc([...GUEST, '-e', 'echo up >&2; sleep 12; echo done'])
   await run.saw('up')
   // drgn at its prompt, without a terminal: it reads the end of its input and leaves
   const opened = await kc(['-d'])
@@ -64,7 +64,7 @@ it('kc -d opens a debugger that knows the kernel, and says which', async () => {
 
 it('of several guests one has to be named, and each has its own monitor', async () => {
   const runs = [1, 2].map(number =>
-    startKc([...GUEST, '-m', '512M', '-e', `echo up >&2; sleep 20; echo ${number}`]),
+    startKc([...GUEST, '-m', '512M', '-e', `echo up >&2; sleep 14; echo ${number}`]),
   )
   await Promise.all(runs.map(run => run.saw('up')))
   const directory = scratch('several')
