@@ -3,7 +3,7 @@ import type { Request } from './request.js'
 import type { Verdict } from './result.js'
 import type { Kill } from './triage/kills.js'
 import { titleName } from './triage/stack.js'
-import type { TestReport } from './triage/tests.js'
+import { plural, type TestReport } from './triage/tests.js'
 import type { Finding } from './triage/triage.js'
 
 export interface Judgement {
@@ -82,11 +82,11 @@ function commands(status: number, evidence: Evidence): Sentence {
   if (status !== 0) {
     const [kill] = evidence.kills
     const oom = kill ? `; the kernel had killed ${kill.process} for lack of memory` : ''
-    const tests = failed > 0 ? `, and ${failed} tests failed` : ''
+    const tests = failed > 0 ? `, and ${plural(failed, 'test')} failed` : ''
     return { verdict: 'test-failed', reason: `The commands ended with status ${status}${tests}${oom}.` }
   }
   if (failed > 0)
-    return { verdict: 'test-failed', reason: `The commands succeeded, but ${failed} tests failed.` }
+    return { verdict: 'test-failed', reason: `The commands succeeded, but ${plural(failed, 'test')} failed.` }
   return { verdict: 'passed', reason: 'The kernel booted and the commands succeeded.' }
 }
 

@@ -19,7 +19,8 @@ import { shellQuote } from '../../src/shell.js'
 import { packageTag } from '../../src/source/distro.js'
 import { publicUrl, splitAncestor } from '../../src/source/fetch.js'
 import { kernelVersion } from '../../src/source/source.js'
-import { judge } from '../../src/verdict.js'
+import type { Finding } from '../../src/triage/triage.js'
+import { type Evidence, judge } from '../../src/verdict.js'
 import { VERSION } from '../../src/version.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
@@ -55,6 +56,97 @@ describe('the judge', () => {
   it.each(cases)('%s', (_what, facts, verdict) =>
     expect(judge(seen(facts), request, { findings: [], kills: [] }).verdict).toBe(verdict),
   )
+})
+
+describe('the judge, with what the kernel said', () => {
+  const outcome = (facts: Partial<Outcome>): Outcome => ({
+    ...{ started: true, panicked: false, cancelled: false, exit: { status: 0 }, moments: { banner: 0.3 } },
+    ...facts,
+  })
+  const request = { deadlines: { boot: 1, run: 2, idle: 3 } } as Request
+  const said = (title: string, more: Partial<Finding> = {}): Finding => ({
+    ...{ title, type: 'WARNING', fingerprint: title, line: 1, stack: [], report: [], count: 1 },
+    ...more,
+  })
+  const counts = { passed: 1, failed: 0, skipped: 0, crashed: 0, missing: 0, total: 1 }
+  const tests = (more: Partial<typeof counts>) => ({ counts: { ...counts, ...more }, tests: [], errors: [] })
+  const frame = (symbol: string) => ({ symbol, exact: false })
+  const cases: [string, Partial<Outcome>, Partial<Evidence>, string, string][] = [
+    ['a splat beats success', { status: 0 }, { findings: [said('a'), said('b')] }, 'splat', 'a'],
+    ['a splat beats a failed test', { status: 1 }, { findings: [said('a')] }, 'splat', 'a'],
+    [
+      'a death is named by what was fatal',
+      { panicked: true },
+      { findings: [said('a'), said('b', { panic: 'p' }), said('c')] },
+      'panic',
+      'b',
+    ],
+    [
+      'a hang is named by who is stuck',
+      { expired: 'run' },
+      { findings: [said('a'), said('b', { type: 'HANG' })] },
+      'hang',
+      'b',
+    ],
+    [
+      'and not by who waits for the stuck one',
+      { expired: 'run' },
+      {
+        findings: [
+          said('a', { type: 'HANG', stack: [frame('multi_cpu_stop')] }),
+          said('b', { type: 'HANG' }),
+        ],
+      },
+      'hang',
+      'b',
+    ],
+    [
+      'a hang without a word is a sentence',
+      { expired: 'run' },
+      { findings: [said('a')] },
+      'hang',
+      'The commands did not end within 2 s (run-timeout).',
+    ],
+    [
+      'tests that failed',
+      { status: 0 },
+      { tests: tests({ failed: 2 }) },
+      'test-failed',
+      'The commands succeeded, but 2 tests failed.',
+    ],
+    [
+      'tests that never ran',
+      { status: 0 },
+      { tests: tests({ missing: 1 }) },
+      'test-failed',
+      'The commands succeeded, but 1 test failed.',
+    ],
+    [
+      'a kill for lack of memory',
+      { status: 137 },
+      { kills: [{ pid: 1, process: 'eater', line: 1 }] },
+      'test-failed',
+      'The commands ended with status 137; the kernel had killed eater for lack of memory.',
+    ],
+    [
+      'a reset before the first line',
+      { started: false, shutdown: 'guest-reset', moments: {} },
+      {},
+      'boot-failed',
+      'The guest was reset before it printed a line.',
+    ],
+    [
+      'a guest that was asked after its deadline, and died of the question',
+      { expired: 'run', shutdown: 'guest-reset' },
+      {},
+      'hang',
+      'The commands did not end within 2 s (run-timeout).',
+    ],
+  ]
+  it.each(cases)('%s', (_what, facts, evidence, verdict, title) => {
+    const found = judge(outcome(facts), request, { findings: [], kills: [], ...evidence })
+    expect([found.verdict, found.title]).toEqual([verdict, title])
+  })
 })
 
 describe('config lines', () => {
