@@ -13,6 +13,7 @@ import { explainDump } from './dump/explain.js'
 import { type Taken, takeDump } from './dump/take.js'
 import type { Heard } from './evidence.js'
 import type { Log } from './log.js'
+import { FILES } from './report/files.js'
 import { toJunit } from './report/junit.js'
 import { testFacts } from './report/tests.js'
 import type { Request } from './request.js'
@@ -20,12 +21,6 @@ import type { FindingFacts, SourcePlace, TestFacts, VmcoreFacts } from './result
 import { isMachinery } from './triage/machinery.js'
 import type { JudgedFinding } from './triage/rules.js'
 import { frameText } from './triage/stack.js'
-
-/** Files of the run directory that are made here. */
-export const VMCORE = 'vmcore'
-export const VMLINUX = 'vmlinux'
-const CRASH_TEXT = 'crash.txt'
-const JUNIT = 'junit.xml'
 
 /** What the dump may cost: so much time is left for the upload afterwards. */
 const DUMP_SECONDS = 120
@@ -57,7 +52,7 @@ export function vmcoreCamera(request: Request, runDirectory: string, log: Log, c
     async take(qmp, reason) {
       if (!wanted[request.vmcore].includes(reason)) return true
       log.info("The guest's memory is taken.")
-      const now = await takeDump(qmp, join(runDirectory, VMCORE), {
+      const now = await takeDump(qmp, join(runDirectory, FILES.vmcore), {
         maxBytes: request.vmcoreMaxBytes,
         deadline: DUMP_SECONDS,
         ...(cancel ? { cancel } : {}),
@@ -96,7 +91,7 @@ export async function examine(at: Examination): Promise<Examined> {
   await surround(at, findings)
   const vmcore = at.taken?.ok ? await keepVmcore(at) : undefined
   const { tests } = at.heard
-  if (tests) await writeFile(join(at.runDirectory, JUNIT), toJunit(tests, at.kernel.release))
+  if (tests) await writeFile(join(at.runDirectory, FILES.junit), toJunit(tests, at.kernel.release))
   return {
     findings,
     ...(tests ? { tests: testFacts(tests) } : {}),
@@ -155,7 +150,7 @@ function inTree(source: string, file: string): boolean {
 async function surround(at: Examination, findings: readonly FindingFacts[]): Promise<void> {
   const first = findings.filter(finding => finding.ignored === undefined).slice(0, MOST_SURROUNDED)
   for (const finding of first) {
-    finding.before = await linesBefore(join(at.runDirectory, 'console.log'), finding.line, LINES_BEFORE)
+    finding.before = await linesBefore(join(at.runDirectory, FILES.console), finding.line, LINES_BEFORE)
     const place = placeOf(finding)
     if (!place || !inTree(at.source, place.file)) continue
     const lines = (await readFile(join(at.source, place.file), 'utf8').catch(() => '')).split('\n')
@@ -186,7 +181,7 @@ async function linesBefore(path: string, line: number, count: number): Promise<s
 /** Checks the dump, pairs it with its vmlinux, and has the debuggers explain it. */
 async function keepVmcore(at: Examination): Promise<VmcoreFacts | undefined> {
   const { runDirectory, kernel, log, cancel } = at
-  const vmcore = join(runDirectory, VMCORE)
+  const vmcore = join(runDirectory, FILES.vmcore)
   const checked = await checkDump(vmcore, kernel.vmlinux, cancel)
   if (!checked.ok) {
     const kept = join(runDirectory, 'memory.kdump')
@@ -196,9 +191,9 @@ async function keepVmcore(at: Examination): Promise<VmcoreFacts | undefined> {
     )
     return undefined
   }
-  const vmlinux = join(runDirectory, VMLINUX)
+  const vmlinux = join(runDirectory, FILES.vmlinux)
   await copyFile(kernel.vmlinux, vmlinux, constants.COPYFILE_FICLONE)
-  const text = join(runDirectory, CRASH_TEXT)
+  const text = join(runDirectory, FILES.crash)
   const found = await debuggers()
   const crash = found.find(({ name }) => name === 'crash')
   const [explained, probe] = await Promise.all([

@@ -65,17 +65,17 @@ export async function dumpRunning(
       ...(options.cancel ? { cancel: options.cancel } : {}),
     })
     if (!taken.ok) throw new InfraError(taken.reason)
-    const checked = await checkDump(path, guest.kernel.vmlinux, options.cancel)
+    const checked = await checkDump(path, guest.vmlinux, options.cancel)
     if (!checked.ok) throw new InfraError(`${path} was written, but cannot be opened: ${checked.reason}`)
     say(
       `${checked.release}: ${Math.round(taken.bytes / 2 ** 20)} MiB in ${taken.seconds.toFixed(1)} s; the guest runs on.`,
     )
     if (file !== undefined) {
-      say(`saved: ${file} (vmlinux: ${guest.kernel.vmlinux})`)
+      say(`saved: ${file} (vmlinux: ${guest.vmlinux})`)
       return 0
     }
     qmp.close()
-    return await open(path, guest.kernel.vmlinux, found, say)
+    return await open(path, guest.vmlinux, found, say)
   } finally {
     qmp.close()
     if (scratch) await rm(scratch, { recursive: true, force: true })

@@ -3,7 +3,7 @@ import type { Request } from './request.js'
 import type { Verdict } from './result.js'
 import type { Kill } from './triage/kills.js'
 import { titleName } from './triage/stack.js'
-import { plural, type TestReport } from './triage/tests.js'
+import { failures, plural, type TestReport } from './triage/tests.js'
 import type { Finding } from './triage/triage.js'
 
 export interface Judgement {
@@ -76,9 +76,7 @@ function death(outcome: Outcome): Sentence {
 }
 
 function commands(status: number, evidence: Evidence): Sentence {
-  const failed = evidence.tests
-    ? evidence.tests.counts.failed + evidence.tests.counts.crashed + evidence.tests.counts.missing
-    : 0
+  const failed = evidence.tests ? failures(evidence.tests.counts) : 0
   if (status !== 0) {
     const [kill] = evidence.kills
     const oom = kill ? `; the kernel had killed ${kill.process} for lack of memory` : ''

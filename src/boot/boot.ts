@@ -117,7 +117,7 @@ export async function boot(
     return await superviseGuest(request, guest, limits, {
       ...options,
       ...options.listen(),
-      kernel: { release: kernel.release, vmlinux: kernel.vmlinux },
+      vmlinux: kernel.vmlinux,
       wrapper: snapshot.wrapper,
       log,
     })

@@ -24,7 +24,6 @@ export function guestFiles(runDirectory: string) {
     virtme: join(runDirectory, 'virtme.log'),
     registers: join(runDirectory, 'registers.txt'),
     share: join(runDirectory, 'guest'),
-    sockets: join(runDirectory, 'sockets'),
   }
 }
 

@@ -1,5 +1,6 @@
 import { appendFile, writeFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Log } from '../log.js'
 import { connectSocket, type Qmp } from './qmp.js'
 
@@ -31,8 +32,6 @@ const DEAF_SECONDS = 4
 /** an answer has ended when nothing came for so long */
 const QUIET_SECONDS = 0.5
 const NMI_SECONDS = 5
-
-const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
 
 /** Waits for an answer to begin and to end; false if none began. */
 async function answered(scene: Scene, before: number, patience: number, most: number): Promise<boolean> {

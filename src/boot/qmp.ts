@@ -1,4 +1,5 @@
 import { createConnection, type Socket } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 
 /** An event of QEMU, e.g. GUEST_PANICKED or SHUTDOWN (QEMU's qapi/run-state.json). */
 export interface QmpEvent {
@@ -31,7 +32,7 @@ export async function connectSocket(path: string, stop: () => boolean): Promise<
   while (!stop()) {
     const socket = await connectOnce(path)
     if (socket) return socket
-    await new Promise(resolve => setTimeout(resolve, 20))
+    await pause(20)
   }
   return undefined
 }

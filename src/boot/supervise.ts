@@ -4,6 +4,7 @@ import { closeSync, openSync, statfsSync, writeFileSync } from 'node:fs'
 import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { childEnvironment } from '../host/environment.js'
 import { processId } from '../host/proc.js'
 import { guardGroup, killGroup } from '../host/processes.js'
@@ -35,8 +36,8 @@ export interface Watching {
   log: Log
   cancel?: AbortSignal
   terminal?: Terminal
-  /** what other processes have to know to dump this guest */
-  kernel: { release: string; vmlinux: string }
+  /** of the guest's kernel, for other processes that dump it */
+  vmlinux: string
   /** hears everything that the console prints; true says that the kernel has reported a bug for the first time */
   onConsole(chunk: Buffer): boolean
   onStdout(chunk: Buffer): void
@@ -85,7 +86,7 @@ export async function superviseGuest(
     await rm(socketDirectory, { recursive: true, force: true })
     return outcome
   }
-  registerGuest(guest.runDirectory, pid, sockets.monitor, options.kernel)
+  registerGuest(guest.runDirectory, pid, sockets.monitor, options.vmlinux)
   const leader = processId(pid)
   const dismissGuard = guardGroup(pid)
 
@@ -280,8 +281,6 @@ export async function superviseGuest(
   await rm(socketDirectory, { recursive: true, force: true })
   return outcome
 }
-
-const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms))
 
 function flood(runDirectory: string, output: number): string | undefined {
   if (output > MOST_OUTPUT) return 'the guest printed more than 4 GiB'

@@ -1,5 +1,6 @@
 import { chmod, rename, rm, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Qmp } from '../boot/qmp.js'
 import { isDiskFull, messageOf } from '../errors.js'
 import { BadDump, isFlattened, rearrange } from './flatten.js'
@@ -11,8 +12,6 @@ export interface TakeLimits {
   /** seconds for everything, from the order to the whole file */
   deadline: number
   cancel?: AbortSignal
-  /** called now and then with the part that QEMU has gone through, 0 to 1 */
-  onProgress?: (part: number) => void
 }
 
 /** Why there is no dump. `refused`: QEMU said no; `broken`: what it wrote is no dump. */
@@ -109,7 +108,7 @@ async function letWrite(
   await qmp.execute('dump-guest-memory', { paging: false, protocol: `file:${part}`, format, detach: true })
   state.writing = true
   for (;;) {
-    const { status, completed, total } = asProgress(await qmp.execute('query-dump'))
+    const { status } = ((await qmp.execute('query-dump')) ?? {}) as { status?: string }
     if (status !== 'active') state.writing = false
     const size = await stat(part).then(
       found => found.size,
@@ -123,9 +122,8 @@ async function letWrite(
     if (status === 'completed') return
     await needFree(part, 0)
     if (status !== 'active') throw new GivenUp('refused', `QEMU gave the dump up (its status is ${status}).`)
-    if (total > 0) limits.onProgress?.(completed / total)
     watch()
-    await new Promise(done => setTimeout(done, POLL_MS))
+    await pause(POLL_MS)
   }
 }
 
@@ -139,11 +137,6 @@ async function bestFormat(qmp: Qmp): Promise<string> {
   if (!format)
     throw new GivenUp('refused', 'This QEMU writes no compressed dumps (it was built without zlib).')
   return format
-}
-
-function asProgress(answer: unknown): { status: string; completed: number; total: number } {
-  const { status, completed, total } = (answer ?? {}) as Record<string, unknown>
-  return { status: String(status), completed: Number(completed) || 0, total: Number(total) || 0 }
 }
 
 /** Throws unless the disk has room for `bytes` more. */

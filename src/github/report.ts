@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import * as core from '@actions/core'
 import { InputError } from '../errors.js'
 import { optionsOf } from '../options.js'
+import { FILES } from '../report/files.js'
 import { summarize } from '../report/summary.js'
 import type { Result } from '../result.js'
 
@@ -56,22 +57,7 @@ export function artifactName(base: string, env: NodeJS.ProcessEnv, unique: strin
 }
 
 /** Files worth keeping: not the guest's share, not the covers of the snapshot. */
-const KEPT = [
-  'result.json',
-  'summary.md',
-  'console.log',
-  'console.times',
-  'stdout.log',
-  'stderr.log',
-  'build.log',
-  'config',
-  'virtme.log',
-  'registers.txt',
-  'crash.txt',
-  'junit.xml',
-  'vmcore',
-  'vmlinux',
-]
+const KEPT = [...Object.values(FILES), 'console.times']
 
 /**
  * Uploads what the run directory holds. Trouble with the upload is told and changes nothing else.

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
+import { setTimeout as pause } from 'node:timers/promises'
 import { execa, type ResultPromise } from 'execa'
 import { Cancelled } from '../errors.js'
 import { childEnvironment, type EnvironmentKind } from './environment.js'
@@ -48,7 +49,7 @@ export async function killGroup(pgid: number, graceMs = GRACE_MS): Promise<void>
   const end = Date.now() + graceMs
   while (Date.now() < end) {
     if (!signal(-pgid, 0)) return
-    await new Promise(resolve => setTimeout(resolve, 25))
+    await pause(25)
   }
   signal(-pgid, 'SIGKILL')
 }

@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import { cachePath } from './paths.js'
 import { isAlive, type ProcessId, processId, signal, withEnvironment } from './proc.js'
 import { killGroup } from './processes.js'
@@ -14,8 +14,8 @@ export interface RunningGuest {
   leader: ProcessId
   /** QEMU's second monitor, which is free for other processes (QMP) */
   monitor: string
-  /** what the guest runs */
-  kernel: { release: string; vmlinux: string }
+  /** of the kernel that the guest runs */
+  vmlinux: string
 }
 
 function noteOf(runDirectory: string): string {
@@ -23,19 +23,14 @@ function noteOf(runDirectory: string): string {
 }
 
 /** Notes a guest whose process group has `leader` as its leader. */
-export function registerGuest(
-  runDirectory: string,
-  leader: number,
-  monitor: string,
-  kernel: RunningGuest['kernel'],
-): void {
+export function registerGuest(runDirectory: string, leader: number, monitor: string, vmlinux: string): void {
   mkdirSync(cachePath('running'), { recursive: true })
   const guest: RunningGuest = {
     runDirectory,
     owner: processId(process.pid),
     leader: processId(leader),
     monitor,
-    kernel,
+    vmlinux,
   }
   writeFileSync(noteOf(runDirectory), JSON.stringify(guest))
 }
@@ -52,23 +47,28 @@ export async function endProcesses(runDirectory: string, leader?: ProcessId): Pr
   return strays.length
 }
 
-/** Guests of kc processes that are alive, the one that started first first. */
-export function runningGuests(): RunningGuest[] {
-  let notes: string[]
+/** The notes on disk; without a guest where a note cannot be read. */
+function readNotes(): { path: string; guest?: RunningGuest }[] {
+  let names: string[]
   try {
-    notes = readdirSync(cachePath('running'))
+    names = readdirSync(cachePath('running'))
   } catch {
     return []
   }
-  return notes
-    .flatMap(note => {
-      try {
-        return [JSON.parse(readFileSync(join(cachePath('running'), note), 'utf8')) as RunningGuest]
-      } catch {
-        return []
-      }
-    })
-    .filter(guest => isAlive(guest.owner))
+  return names.map(name => {
+    const path = cachePath('running', name)
+    try {
+      return { path, guest: JSON.parse(readFileSync(path, 'utf8')) as RunningGuest }
+    } catch {
+      return { path }
+    }
+  })
+}
+
+/** Guests of kc processes that are alive, the one that started first first. */
+export function runningGuests(): RunningGuest[] {
+  return readNotes()
+    .flatMap(({ guest }) => (guest && isAlive(guest.owner) ? [guest] : []))
     .sort((a, b) => Number(a.owner.start) - Number(b.owner.start))
 }
 
@@ -78,24 +78,12 @@ export function runningGuests(): RunningGuest[] {
  */
 export async function reapGuests(): Promise<string[]> {
   const reaped: string[] = []
-  let notes: string[]
-  try {
-    notes = readdirSync(cachePath('running'))
-  } catch {
-    return reaped
-  }
-  for (const note of notes) {
-    const path = join(cachePath('running'), note)
-    let guest: RunningGuest
-    try {
-      guest = JSON.parse(readFileSync(path, 'utf8'))
-    } catch {
-      rmSync(path, { force: true })
-      continue
+  for (const { path, guest } of readNotes()) {
+    if (guest && isAlive(guest.owner)) continue
+    if (guest) {
+      if ((await endProcesses(guest.runDirectory, guest.leader)) > 0) reaped.push(guest.runDirectory)
+      rmSync(dirname(guest.monitor), { recursive: true, force: true })
     }
-    if (isAlive(guest.owner)) continue
-    if ((await endProcesses(guest.runDirectory, guest.leader)) > 0) reaped.push(guest.runDirectory)
-    rmSync(dirname(guest.monitor), { recursive: true, force: true })
     rmSync(path, { force: true })
   }
   return reaped

@@ -6,7 +6,7 @@ import type { Result } from '../result.js'
 import { summarize } from './summary.js'
 
 /** Files of a run directory, by what they are. */
-const FILES = {
+export const FILES = {
   result: 'result.json',
   console: 'console.log',
   stdout: 'stdout.log',

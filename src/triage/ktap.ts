@@ -5,6 +5,7 @@ import {
   bubble,
   copy,
   countTest,
+  failures,
   isBad,
   keepLine,
   LIMITS,
@@ -122,8 +123,7 @@ export function ktapParser(): KtapParser {
     const reason = lacking ?? skip ?? subtestsFailed
     if (empty && status === 'passed' && !frame.program) error(name, '0 tests ran.')
     addCounts(around.counts, frame.counts)
-    const { failed, crashed, missing } = frame.counts
-    if (empty || (isBad(own) && failed + crashed + missing === 0)) countTest(around.counts, status)
+    if (empty || (isBad(own) && failures(frame.counts) === 0)) countTest(around.counts, status)
     list(around.children, { name, status, reason, subtests: frame.children }, [
       ...frame.own,
       ...frame.pending,

@@ -26,6 +26,11 @@ export interface TestReport {
   errors: string[]
 }
 
+/** Tests that did not do what they should. */
+export function failures({ failed, crashed, missing }: TestCounts): number {
+  return failed + crashed + missing
+}
+
 /** Bounds of memory, whatever is printed. */
 export const LIMITS = {
   /** lines of a test's log, the last ones */

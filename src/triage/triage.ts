@@ -3,6 +3,7 @@ import { CONSEQUENCES, FORMATS, type Format, INNOCENT } from './formats.js'
 import { findGuilty } from './guilty.js'
 import { type Kill, parseKill } from './kills.js'
 import { type Line, parseLines } from './line.js'
+import { literal } from './literal.js'
 import { isMachinery, isReporting } from './machinery.js'
 import { type Frame, readFrames, readSection, titleName } from './stack.js'
 import type { FindingType } from './types.js'
@@ -63,7 +64,6 @@ interface Report {
   lines: Line[]
   size: number
   panic?: string
-  done: boolean
   /** filled as windows close, also after the report has ended */
   windows: number[]
   /** windows that were open when it began */
@@ -71,7 +71,7 @@ interface Report {
 }
 
 /** The format of a line, if a report begins with it. */
-export function matchFormat(text: string): { format: Format; groups: Record<string, string> } | undefined {
+function matchFormat(text: string): { format: Format; groups: Record<string, string> } | undefined {
   if (INNOCENT.some(pattern => pattern.test(text))) return undefined
   for (const format of FORMATS) {
     const match = format.line.exec(text)
@@ -89,7 +89,6 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
   end(): Triage
 } {
   const { windows = [], onReport } = options
-  const literal = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
   const trigger = new RegExp(
     [TRIGGER.source, ...windows.flatMap(({ begin, end }) => [literal(begin), literal(end)])].join('|'),
     'g',
@@ -106,8 +105,6 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
   let last: { line: number; panic(words: string): void } | undefined
 
   const close = (report: Report) => {
-    if (report.done) return
-    report.done = true
     open.splice(open.indexOf(report), 1)
     const finding = conclude(report)
     if (!finding) return
@@ -140,7 +137,6 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
       line,
       lines: [line],
       size: 0,
-      done: false,
       windows: [],
       began: [...inside].join(),
     }
