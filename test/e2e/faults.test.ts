@@ -176,7 +176,9 @@ const FAULTS: Fault[] = [
     what: 'a panic after the commands had ended',
     args: [
       '-e',
-      '(echo $BASHPID > /sys/fs/cgroup/cgroup.procs; sleep 1; echo c > /proc/sysrq-trigger) & exit 0',
+      // the commands end only when it is out of their group, which is ended with them
+      `(echo $BASHPID > /sys/fs/cgroup/cgroup.procs && touch /tmp/out && sleep 1 && echo c > /proc/sysrq-trigger) &
+       until [ -e /tmp/out ]; do sleep 0.1; done`,
     ],
     verdict: 'panic',
     title: 'kernel panic: sysrq triggered crash',
