@@ -331,7 +331,8 @@ describe('issue.yml', () => {
 const fs = require('node:fs')
 const args = process.argv.slice(2)
 if (args[1] === 'list') {
-  const found = ${JSON.stringify(open)}.find(issue => issue.title === process.env.WANTED)
+  const [, name] = /select\\(\\.title == env\\.(\\w+)\\)/.exec(args[args.indexOf('--jq') + 1])
+  const found = ${JSON.stringify(open)}.find(issue => issue.title === process.env[name])
   console.log(found ? found.number : '')
 } else {
   fs.appendFileSync(${JSON.stringify(log)}, JSON.stringify(args) + '\\n')
