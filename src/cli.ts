@@ -1,20 +1,23 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { listKernels, pruneKernels } from './build/store.js'
 import { isBundled } from './config/fragments.js'
 import { InputError, messageOf, StageError } from './errors.js'
 import { hearFile } from './evidence.js'
 import { helpText } from './help.js'
 import { examine, install, renderFindings } from './host/doctor.js'
+import { cachePath } from './host/paths.js'
 import { cancelOn } from './host/signals.js'
 import { dumpRunning } from './live.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
 import { runPipeline } from './pipeline.js'
+import { cacheJson, cacheText, cacheTotal } from './report/cache.js'
 import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
 import { triageJson, triageText } from './report/triage.js'
-import { parseRequest } from './request.js'
+import { parseMaxSize, parseRequest } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
 
 import { VERSION } from './version.js'
@@ -78,6 +81,21 @@ async function doctor(doInstall: boolean): Promise<number> {
   return missing.length === 0 ? 0 : EXIT_STATUS['infra-error']
 }
 
+async function showCache(json: boolean): Promise<number> {
+  const entries = await listKernels()
+  process.stdout.write(json ? cacheJson(entries) : cacheText(entries))
+  process.stderr.write(`${cacheTotal(entries)} in ${cachePath('kernels')}\n`)
+  return 0
+}
+
+/** Without a size everything goes that no run holds. */
+async function pruneCache(maxSize?: string): Promise<number> {
+  const removed = await pruneKernels(maxSize === undefined ? 0 : parseMaxSize('max-size', maxSize))
+  process.stdout.write(cacheText(removed))
+  process.stderr.write(`removed ${cacheTotal(removed)}; left ${cacheTotal(await listKernels())}\n`)
+  return 0
+}
+
 /** The demonstration: make the machine able, then build and boot the distribution's own kernel. */
 async function smoke(): Promise<number> {
   process.stderr.write('==> Make this machine ready\n')
@@ -116,6 +134,13 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
       process.stdout.write(options.json ? triageJson(heard) : triageText(heard))
       finish(heard.findings.length === 0 ? 0 : EXIT_STATUS.splat)
     })
+  program
+    .command('cache')
+    .option('--json', 'as one JSON object')
+    .action(async (options: { json?: boolean }) => finish(await showCache(options.json === true)))
+    .command('prune')
+    .option('--max-size <size>', 'keep that much')
+    .action(async (options: { maxSize?: string }) => finish(await pruneCache(options.maxSize)))
   program
     .command('doctor')
     .option('--install', 'install what is missing')

@@ -1,6 +1,6 @@
-import { createReadStream, existsSync } from 'node:fs'
-import { appendFile, constants, copyFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
-import { basename, join, normalize, sep } from 'node:path'
+import { createReadStream } from 'node:fs'
+import { appendFile, constants, copyFile, rename, stat, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Qmp } from './boot/qmp.js'
 import type { DumpReason } from './boot/supervise.js'
@@ -18,6 +18,7 @@ import { toJunit } from './report/junit.js'
 import { testFacts } from './report/tests.js'
 import type { Request } from './request.js'
 import type { FindingFacts, SourcePlace, TestFacts, VmcoreFacts } from './result.js'
+import { readFromTree, type Source } from './source/source.js'
 import { isMachinery } from './triage/machinery.js'
 import type { JudgedFinding } from './triage/rules.js'
 import { frameText } from './triage/stack.js'
@@ -74,8 +75,8 @@ export interface Examined {
 interface Examination {
   request: Request
   kernel: Kernel
-  /** the checked-out tree */
-  source: string
+  /** the tree under test */
+  source: Pick<Source, 'gitDir' | 'sha'>
   runDirectory: string
   findings: readonly JudgedFinding[]
   heard: Heard
@@ -87,7 +88,7 @@ interface Examination {
 /** Explains what was heard: stacks with file and line, the dump, JUnit; annotations where the tree has the place. */
 export async function examine(at: Examination): Promise<Examined> {
   const findings = await decode(at)
-  annotate(at, findings)
+  await annotate(at, findings)
   await surround(at, findings)
   const vmcore = at.taken?.ok ? await keepVmcore(at) : undefined
   const { tests } = at.heard
@@ -132,18 +133,16 @@ export function placeOf({ stack }: FindingFacts): SourcePlace | undefined {
   return entry?.source.find(place => !isMachinery(place.function)) ?? entry?.source[0]
 }
 
-function annotate(at: Examination, findings: readonly FindingFacts[]): void {
+async function annotate(at: Examination, findings: readonly FindingFacts[]): Promise<void> {
   let told = 0
   for (const finding of findings) {
     const place = finding.ignored === undefined ? placeOf(finding) : undefined
-    if (!place || !inTree(at.source, place.file) || told++ >= MOST_ANNOTATIONS) continue
+    if (!place || told >= MOST_ANNOTATIONS) continue
+    // debug information is the kernel's word, and the kernel is a stranger's
+    if ((await readFromTree(at.source, place.file)) === undefined) continue
+    told++
     at.log.diagnostic({ file: place.file, line: place.line, message: finding.title }, 'Kernel')
   }
-}
-
-/** True for a file of the tree. Debug information is the kernel's word, and the kernel is a stranger's. */
-function inTree(source: string, file: string): boolean {
-  return !file.startsWith('/') && !normalize(file).split(sep).includes('..') && existsSync(join(source, file))
 }
 
 /** Puts the source and the console around the findings that matter most. */
@@ -152,8 +151,9 @@ async function surround(at: Examination, findings: readonly FindingFacts[]): Pro
   for (const finding of first) {
     finding.before = await linesBefore(join(at.runDirectory, FILES.console), finding.line, LINES_BEFORE)
     const place = placeOf(finding)
-    if (!place || !inTree(at.source, place.file)) continue
-    const lines = (await readFile(join(at.source, place.file), 'utf8').catch(() => '')).split('\n')
+    const text = place ? await readFromTree(at.source, place.file) : undefined
+    if (!place || text === undefined) continue
+    const lines = text.split('\n')
     const start = Math.max(1, place.line - LINES_AROUND)
     finding.around = {
       file: place.file,

@@ -7,6 +7,8 @@ const USAGE = `kc: does a kernel build, boot, and pass these commands?
   kc [options]                     a shell in the guest, on a terminal
   kc doctor [--install]            is this machine able? make it so
   kc smoke                         the demonstration, with the distribution's kernel
+  kc cache [--json]                kernels that were built and are kept
+  kc cache prune [--max-size SIZE] remove those not used for longest; without a size, all
   kc triage FILE [--json]          reports and tests in a console log (- is stdin)
 
 `

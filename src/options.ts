@@ -133,6 +133,32 @@ export const OPTIONS: readonly Option[] = [
     help: 'limit of the ccache directory',
   },
   {
+    name: 'ccache-remote',
+    kind: 'value',
+    value: 'URL',
+    group: 'build',
+    help: 'remote storage of ccache (http://, redis://)',
+    more: 'For many machines. The build sees the URL, so a password in it is only as secret as the code that is built.',
+  },
+  {
+    name: 'kernel-cache',
+    kind: 'value',
+    value: 'BOOL',
+    default: 'true',
+    group: 'build',
+    help: 'boot a kernel that was made before without building it',
+    more: 'A kernel is known by all that it follows from: source, resolved configuration, tools, suffix. `false` builds.',
+  },
+  {
+    name: 'kernel-cache-max-size',
+    kind: 'value',
+    value: 'SIZE',
+    default: '4G',
+    group: 'build',
+    help: "limit of this machine's kernel cache",
+    more: 'What was not used for longest goes first.',
+  },
+  {
     name: 'skip-build',
     letter: 's',
     kind: 'switch',
@@ -301,6 +327,23 @@ export const OPTIONS: readonly Option[] = [
     help: 'days until the artifact expires',
     more: 'Default: as the repository has it.',
   },
+  {
+    name: 'vmcore-retention-days',
+    kind: 'value',
+    only: 'action',
+    group: 'report',
+    help: 'days until the artifact with vmcore and vmlinux expires',
+    more: 'Default: like `retention-days`. It is large, and an artifact of its own.',
+  },
+  {
+    name: 'summary',
+    kind: 'value',
+    only: 'action',
+    group: 'report',
+    default: 'auto',
+    help: 'auto, full, compact',
+    more: '`compact`, for matrices, folds all but the verdict and what went wrong; `auto` does that for a run that passed.',
+  },
 ]
 
 export type OptionName = (typeof OPTIONS)[number]['name']
@@ -331,9 +374,14 @@ export const OUTPUTS = {
   'console-log': 'Path of the console log.',
   vmcore: 'Path of the vmcore; empty if none was taken.',
   junit: 'Path of the JUnit file; empty if the guest printed no KTAP.',
+  'kernel-cache-hit': 'true if the kernel came out of the cache, false if it was built; empty if neither.',
   'ccache-hit-rate':
     "Percent of the compiler's calls that ccache answered; empty where nothing was compiled.",
   result: 'Path of result.json, see schema/result.schema.json.',
   'artifact-id': 'Id of the uploaded artifact.',
   'artifact-url': 'Where a browser finds it.',
+  'artifact-digest': 'Its SHA-256.',
+  'vmcore-artifact-id': 'Id of the artifact with vmcore and vmlinux; empty if there is no vmcore.',
+  'vmcore-artifact-url': 'Where a browser finds it.',
+  'vmcore-artifact-digest': 'Its SHA-256.',
 } as const

@@ -1,23 +1,19 @@
-import { existsSync } from 'node:fs'
-import { copyFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { boot, virtmeWords } from './boot/boot.js'
 import type { Terminal } from './boot/terminal.js'
-import { build, type Kernel, previousKernel, stampPath } from './build/build.js'
-import { findToolchain, requireTools } from './build/toolchain.js'
-import { configure } from './config/config.js'
+import type { RemoteCaches } from './build/remote.js'
+import { requireTools } from './build/toolchain.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
 import { guestEar } from './evidence.js'
 import { type Examined, examine, vmcoreCamera } from './examine.js'
 import { reapGuests } from './host/registry.js'
 import { findVirtme } from './host/virtme.js'
 import type { Log } from './log.js'
+import { obtainKernel, type RunStage } from './obtain.js'
 import { writeResult } from './report/files.js'
 import { testsLine } from './report/tests.js'
 import type { Request } from './request.js'
-import type { Result, Stage } from './result.js'
+import type { Result } from './result.js'
 import { locateSource, type Source } from './source/source.js'
-import { checkOut, sharedWorkspace, takeWorkspace, type Workspace } from './source/workspace.js'
 import { applyRules, windowsOf } from './triage/rules.js'
 import { judge } from './verdict.js'
 
@@ -31,6 +27,8 @@ export interface Surroundings {
   repeat: (sha?: string) => string
   cancel?: AbortSignal
   terminal?: Terminal
+  /** caches beyond this machine */
+  remote?: RemoteCaches
 }
 
 /**
@@ -61,14 +59,9 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       log.warning(message)
     },
   }
-  let workspace: Workspace | undefined
+  let letGo = async () => {}
 
-  const stage = async <T>(
-    name: Stage,
-    title: string,
-    work: () => Promise<T>,
-    sum: (made: T) => string,
-  ): Promise<T> => {
+  const stage: RunStage = async (name, title, work, sum) => {
     if (cancel?.aborted) throw new Cancelled(String(cancel.reason))
     log.stage(name, title)
     const start = performance.now()
@@ -78,7 +71,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       summary = sum(made)
       return made
     } finally {
-      result.timings.push({ stage: name, seconds: round((performance.now() - start) / 1000) })
+      result.timings.push({ stage: name, seconds: round((performance.now() - start) / 1000), came: summary })
       log.stageEnd(name, summary)
     }
   }
@@ -100,15 +93,10 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const { tree, ref, sha, treeId, subject } = source
     result.source = { tree, ref, sha, treeId, subject }
     result.repeat = around.repeat(sha)
-    workspace = request.skipBuild
-      ? sharedWorkspace(source, directory =>
-          existsSync(stampPath({ source: directory, out: outDirectory(request) })),
-        )
-      : await takeWorkspace(source)
 
-    const kernel = request.skipBuild
-      ? await takePrevious(request, source, workspace, result)
-      : await makeKernel({ request, source, workspace, result, log: told, cancel, stage })
+    const obtaining = { request, source, result, log: told, cancel, stage, remote: around.remote }
+    const { kernel, release } = await obtainKernel(obtaining)
+    letGo = release
     const { image: _image, vmlinux: _vmlinux, modules: _modules, ...facts } = kernel
     result.kernel = facts
 
@@ -148,7 +136,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       () =>
         examine({
           ...{ request, kernel, runDirectory, findings, heard, cancel },
-          source: workspace?.source ?? '',
+          source: { gitDir: source.gitDir, sha: result.source?.sha ?? source.sha },
           taken: camera.taken(),
           log: told,
         }),
@@ -158,7 +146,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
   } catch (error) {
     blame(result, error)
   } finally {
-    await workspace?.release()
+    await letGo()
   }
   result.seconds = round((performance.now() - began) / 1000)
   await writeResult(result)
@@ -171,93 +159,6 @@ async function preflight(request: Request, log: Log): Promise<void> {
     log.warning(`Ended a guest that an earlier run had left behind (${left}).`)
   await requireTools(request.skipBuild ? ['source', 'boot'] : ['source', 'build', 'boot'], 'This run')
   await findVirtme()
-}
-
-interface Making {
-  request: Request
-  source: Source
-  workspace: Workspace
-  result: Result
-  log: Log
-  cancel?: AbortSignal
-  stage: <T>(name: Stage, title: string, work: () => Promise<T>, sum: (made: T) => string) => Promise<T>
-}
-
-const outDirectory = (request: Request) => `.out-${request.arch}`
-
-async function makeKernel({
-  request,
-  source,
-  workspace,
-  result,
-  log,
-  cancel,
-  stage,
-}: Making): Promise<Kernel> {
-  const toolchain = await findToolchain(request, workspace.directory)
-  if (request.ccache && !toolchain.statsLog)
-    log.warning('ccache is not installed: every build compiles everything.')
-  const out = outDirectory(request)
-  const kbuild = { source: workspace.source, out, makeArgs: [`O=${out}`, ...toolchain.makeArgs] }
-  const config = await stage(
-    'config',
-    `Configure (${request.configBase.kind})`,
-    async () => {
-      await checkOut(source, workspace, cancel)
-      try {
-        return await configure(
-          request,
-          source,
-          kbuild,
-          `${toolchain.compiler} ${toolchain.linker}`,
-          log,
-          cancel,
-        )
-      } finally {
-        // also when it is not what was asked for: that is when somebody wants to read it
-        await copyFile(join(workspace.source, out, '.config'), join(result.runDirectory, 'config')).catch(
-          () => {},
-        )
-      }
-    },
-    made => `${[...made.values.values()].filter(value => value === 'y' || value === 'm').length} options on`,
-  )
-  return await stage(
-    'build',
-    `Build ${source.version}`,
-    () =>
-      build(
-        request,
-        { source, config, kbuild, toolchain, buildLog: join(result.runDirectory, 'build.log') },
-        log,
-        cancel,
-      ),
-    kernel =>
-      kernel.reused
-        ? `${kernel.release}, nothing to do`
-        : `${kernel.release}${kernel.ccache ? `, ccache ${kernel.ccache.hits} of ${kernel.ccache.hits + kernel.ccache.misses}` : ''}`,
-  )
-}
-
-async function takePrevious(
-  request: Request,
-  source: Source,
-  workspace: Workspace,
-  result: Result,
-): Promise<Kernel> {
-  const out = outDirectory(request)
-  const previous = await previousKernel({ source: workspace.source, out, makeArgs: [] })
-  if (previous.sha !== source.sha && result.source) {
-    result.source = { ...result.source, sha: previous.sha, subject: previous.subject }
-    result.warnings.push(
-      `The kernel under test was built from ${previous.sha.slice(0, 12)}, not from ${source.sha.slice(0, 12)}.`,
-    )
-  }
-  await copyFile(join(workspace.source, out, '.config'), join(result.runDirectory, 'config'))
-  // a copy of its own: the next build may come before this guest has ended
-  const image = join(result.runDirectory, 'image')
-  await copyFile(previous.kernel.image, image)
-  return { ...previous.kernel, image }
 }
 
 /** The verdict of an error, by the stage that it comes from. */

@@ -39,6 +39,10 @@ export interface Request {
   arch: 'x86_64'
   ccache: boolean
   ccacheMaxSize: string
+  /** URL of ccache's remote storage */
+  ccacheRemote?: string
+  kernelCache: boolean
+  kernelCacheMaxBytes: number
   skipBuild: boolean
   skipModules: boolean
   cpus: number
@@ -70,7 +74,8 @@ export interface Surroundings {
 
 const quote = (text: string) => JSON.stringify(text)
 
-function parseChoice<T extends string>(name: string, value: string, choices: readonly T[]): T {
+/** One of the words that are allowed. Throws InputError. */
+export function parseChoice<T extends string>(name: string, value: string, choices: readonly T[]): T {
   if ((choices as readonly string[]).includes(value)) return value as T
   throw new InputError(`${name} is ${quote(value)}: it takes ${choices.join(', ')}.`)
 }
@@ -108,7 +113,8 @@ export function parseMemory(name: string, value: string): number {
   return size
 }
 
-function parseMaxSize(name: string, value: string): number {
+/** Bytes of a size that is a limit. Throws InputError. */
+export function parseMaxSize(name: string, value: string): number {
   const bytes = parseSize(value)
   if (bytes > 0) return bytes
   throw new InputError(`${name} is ${quote(value)}: write a size such as 512M or 2G.`)
@@ -230,6 +236,17 @@ function parseLocalversion(value: string): string {
   )
 }
 
+/** A storage as ccache names it: a URL, then perhaps attributes after bars (ccache(1), REMOTE STORAGE BACKENDS). */
+function parseRemote(value: string): string {
+  const [url = ''] = value.trim().split('|')
+  const known = /^(?:http|redis(?:\+unix)?|file):$/
+  if (URL.canParse(url) && known.test(new URL(url).protocol) && !/\s/.test(value.trim())) return value.trim()
+  // the value may hold a password: it is not repeated
+  throw new InputError(
+    'ccache-remote is no storage of ccache: write one URL such as http://cache.example/kernel or redis://cache.example.',
+  )
+}
+
 function parseIgnoreFile(value: string, cwd: string): IgnoreRule[] {
   const path = existing('ignore', value, cwd, 'file')
   return parseIgnore(readFileSync(path, 'utf8'), basename(path))
@@ -302,6 +319,9 @@ export function parseRequest(
     arch: 'x86_64',
     ccache: parseBoolean('ccache', value('ccache')),
     ccacheMaxSize,
+    ccacheRemote: optional('ccache-remote', parseRemote),
+    kernelCache: parseBoolean('kernel-cache', value('kernel-cache')),
+    kernelCacheMaxBytes: parseMaxSize('kernel-cache-max-size', value('kernel-cache-max-size')),
     skipBuild: parseBoolean('skip-build', value('skip-build')),
     skipModules: parseBoolean('skip-modules', value('skip-modules')),
     cpus: optional('cpus', text => parseCount('cpus', text, 255)) ?? availableParallelism(),

@@ -23,12 +23,14 @@ export type Verdict = keyof typeof EXIT_STATUS
 /** Exit status of kc for input that makes no sense; no run took place. */
 export const EXIT_INVALID_INPUT = 2
 
-export type Stage = 'preflight' | 'source' | 'config' | 'build' | 'boot' | 'triage'
+export type Stage = 'preflight' | 'source' | 'cache' | 'config' | 'build' | 'boot' | 'triage'
 
 /** One stage's duration, in seconds of wall time. */
 export interface Timing {
   stage: Stage
   seconds: number
+  /** what came of it, as the log says it */
+  came: string
 }
 
 /** Where the tested source came from. */
@@ -56,7 +58,28 @@ export interface KernelFacts {
   compiler: string
   /** true if nothing had to be compiled because the same kernel was there already */
   reused: boolean
-  ccache?: { hits: number; misses: number }
+  ccache?: CcacheFacts
+  cache?: KernelCacheFacts
+}
+
+/** What ccache did for a build. */
+export interface CcacheFacts {
+  /** calls of the compiler that it answered */
+  hits: number
+  misses: number
+  /** size of its directory */
+  bytes: number
+  /** about how many seconds of waiting that saved; absent where nobody can tell yet */
+  savedSeconds?: number
+}
+
+/** What the kernel cache did for a run. */
+export interface KernelCacheFacts {
+  /** of everything that the kernel was made from */
+  key: string
+  hit: boolean
+  /** of a miss: what differs from the nearest kernel that was made before; absent if there was none */
+  differs?: string[]
 }
 
 /** Seconds from the start of virtme-run; a moment that never came is absent. */

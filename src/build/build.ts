@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -12,8 +11,18 @@ import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import type { Diagnostic, KernelFacts } from '../result.js'
 import type { Source } from '../source/source.js'
+import { type Ccache, ccacheFacts, startCounting } from './ccache.js'
 import { isFatal, parseDiagnostic, parseStep } from './diagnostics.js'
-import { countCcache, IMAGES, type Toolchain } from './toolchain.js'
+import { IMAGES, type Toolchain } from './toolchain.js'
+
+/** A builder's own settings would make another kernel of the same ref, and the next build another one again. */
+const REPRODUCIBLE = {
+  KBUILD_BUILD_TIMESTAMP: 'Thu Jan 1 00:00:00 UTC 1970',
+  KBUILD_BUILD_USER: 'kernelcraft',
+  KBUILD_BUILD_HOST: 'kernelcraft',
+  KBUILD_BUILD_VERSION: '1',
+  LC_ALL: 'C',
+}
 
 export interface Kernel extends KernelFacts {
   image: string
@@ -22,111 +31,81 @@ export interface Kernel extends KernelFacts {
   modules?: string
 }
 
-/** What a build directory holds, as noted when make had succeeded. */
-interface Stamp {
-  /** hash of everything that the kernel was made from */
-  key: string
-  sha: string
-  subject: string
-  kernel: Omit<Kernel, 'reused' | 'ccache'>
-  /** SHA-256 of the image, so that a touched one is not taken for the built one */
-  imageHash: string
+/** What a build directory was made from, as noted when make had succeeded. */
+export interface Stamp {
+  treeId: string
+  configHash: string
 }
 
-/** Where a build directory notes what it holds; there only after make has succeeded. */
-export function stampPath(kbuild: Pick<Kbuild, 'source' | 'out'>): string {
-  return join(kbuild.source, kbuild.out, '.kernelcraft.json')
-}
+const stampPath = (out: string) => join(out, '.kernelcraft.json')
 
-async function readStamp(kbuild: Kbuild): Promise<Stamp | undefined> {
-  try {
-    return JSON.parse(await readFile(stampPath(kbuild), 'utf8')) as Stamp
-  } catch {
-    return undefined
-  }
-}
-
-async function sha256(path: string): Promise<string | undefined> {
-  return await readFile(path).then(
-    bytes => createHash('sha256').update(bytes).digest('hex'),
+/** What a build directory was made from; undefined if it is not known to be whole. */
+export async function readStamp(out: string): Promise<Stamp | undefined> {
+  return await readFile(stampPath(out), 'utf8').then(
+    text => JSON.parse(text) as Stamp,
     () => undefined,
   )
 }
 
-/** The kernel that was built last in this build directory (`--skip-build`), with the commit it was made from. */
-export async function previousKernel(
-  kbuild: Kbuild,
-): Promise<{ kernel: Kernel; sha: string; subject: string }> {
-  const stamp = await readStamp(kbuild)
-  if (!stamp || (await sha256(stamp.kernel.image)) !== stamp.imageHash) {
-    throw new InfraError('There is no kernel to test without building one: run once without --skip-build.')
-  }
-  return { kernel: { ...stamp.kernel, reused: true }, sha: stamp.sha, subject: stamp.subject }
+export interface BuildFrom {
+  source: Source
+  config: Config
+  kbuild: Kbuild
+  toolchain: Toolchain
+  ccache?: Ccache
+  buildLog: string
 }
 
-/** Builds image and modules, or finds that exactly this kernel is there already. build.log holds all that make said. */
+export interface Built {
+  kernel: Kernel
+  /** Kbuild steps that were taken: about how much there was to do */
+  steps: number
+}
+
+/** Builds image and modules; make does what there is to do. build.log holds all that it said. */
 export async function build(
   request: Request,
-  from: { source: Source; config: Config; kbuild: Kbuild; toolchain: Toolchain; buildLog: string },
+  from: BuildFrom,
   log: Log,
   cancel?: AbortSignal,
-): Promise<Kernel> {
-  const { source, config, kbuild, toolchain } = from
-  const key = createHash('sha256')
-    .update(
-      JSON.stringify([
-        1,
-        source.treeId,
-        config.hash,
-        toolchain.compiler,
-        toolchain.linker,
-        request.arch,
-        request.localversion,
-        request.skipModules,
-      ]),
-    )
-    .digest('hex')
-  const stamp = await readStamp(kbuild)
-  if (stamp?.key === key && (await sha256(stamp.kernel.image)) === stamp.imageHash) {
-    await writeFile(from.buildLog, 'Nothing to build: this kernel was there already.\n')
-    return { ...stamp.kernel, configBase: request.configBase.kind, reused: true }
-  }
-  await rm(stampPath(kbuild), { force: true })
-  if (toolchain.statsLog) await rm(toolchain.statsLog, { force: true })
-
+): Promise<Built> {
+  const { source, config, kbuild, toolchain, ccache } = from
   const out = join(kbuild.source, kbuild.out)
+  const stamp = await readStamp(out)
+  await rm(stampPath(out), { force: true })
+  if (ccache) await startCounting(ccache)
+  const began = performance.now()
+
   const hasModules = !request.skipModules && /^CONFIG_\w+=m$/m.test(config.text)
   const image = IMAGES[request.arch]
-  await make([image.target, ...(hasModules ? ['modules'] : [])], {
+  const steps = await make([image.target, ...(hasModules ? ['modules'] : [])], {
     ...from,
     log,
     cancel,
     // a fresh directory compiles about so many objects; one that was built before, only what changed
-    expected: stamp?.kernel.configHash === config.hash ? undefined : expectedSteps(config),
+    expected: stamp?.configHash === config.hash ? undefined : expectedSteps(config),
   })
   const modules = hasModules ? join(out, '.modules') : undefined
   if (modules) {
     await rm(modules, { recursive: true, force: true })
     await make(['modules_install'], { ...from, log, cancel, extra: [`INSTALL_MOD_PATH=${modules}`] })
   }
-  const release = (await readFile(join(out, 'include/config/kernel.release'), 'utf8')).trim()
-  const kernel = {
+  const made: Stamp = { treeId: source.treeId, configHash: config.hash }
+  await writeFile(stampPath(out), JSON.stringify(made))
+  const seconds = (performance.now() - began) / 1000
+  const kernel: Kernel = {
     arch: request.arch,
-    release,
+    release: (await readFile(join(out, 'include/config/kernel.release'), 'utf8')).trim(),
     configHash: config.hash,
     configBase: request.configBase.kind,
     compiler: toolchain.compiler,
     image: join(out, image.path),
     vmlinux: join(out, 'vmlinux'),
     ...(modules ? { modules } : {}),
+    reused: false,
+    ...(ccache ? { ccache: await ccacheFacts(ccache, seconds) } : {}),
   }
-  const imageHash = (await sha256(kernel.image)) ?? ''
-  const built: Stamp = { key, sha: source.sha, subject: source.subject, kernel, imageHash }
-  await writeFile(stampPath(kbuild), JSON.stringify(built))
-  const ccache = toolchain.statsLog
-    ? countCcache(await readFile(toolchain.statsLog, 'utf8').catch(() => ''))
-    : undefined
-  return { ...kernel, reused: false, ...(ccache ? { ccache } : {}) }
+  return { kernel, steps }
 }
 
 /** Kbuild steps that a configuration comes to: measured at about three for each option that is on. */
@@ -138,7 +117,7 @@ function expectedSteps(config: Config): number {
 
 interface MakeCall {
   kbuild: Kbuild
-  toolchain: Toolchain
+  ccache?: Ccache
   buildLog: string
   log: Log
   cancel?: AbortSignal
@@ -146,8 +125,8 @@ interface MakeCall {
   extra?: readonly string[]
 }
 
-/** Runs make. Throws BuildError with the compiler's complaints. */
-async function make(targets: readonly string[], call: MakeCall): Promise<void> {
+/** Runs make and returns how many steps it took. Throws BuildError with the compiler's complaints. */
+async function make(targets: readonly string[], call: MakeCall): Promise<number> {
   const { kbuild, log } = call
   await mkdir(dirname(call.buildLog), { recursive: true })
   const file = createWriteStream(call.buildLog, { flags: 'a' })
@@ -187,7 +166,7 @@ async function make(targets: readonly string[], call: MakeCall): Promise<void> {
       ...(call.extra ?? []),
       ...targets,
     ],
-    env: call.toolchain.env,
+    env: { ...REPRODUCIBLE, ...call.ccache?.env },
     cancel: call.cancel,
     deadline: 6 * 3600,
     onLine,
@@ -197,7 +176,7 @@ async function make(targets: readonly string[], call: MakeCall): Promise<void> {
     if (!writeError) await once(file, 'close').catch(() => {})
   })
   if (writeError) throw writeError
-  if (end.status === 0) return
+  if (end.status === 0) return steps
   if (/No space left on device/.test(end.stderr)) {
     throw new InfraError('The disk is full: make room for the build directory.', lastLines(end.stderr, 3))
   }

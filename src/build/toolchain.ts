@@ -1,21 +1,16 @@
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { realpath } from 'node:fs/promises'
 import { InfraError } from '../errors.js'
-import { cachePath } from '../host/paths.js'
+import { hashFile, sha256 } from '../host/hash.js'
 import { run } from '../host/processes.js'
 import { installCommand, missingTools, which } from '../host/tools.js'
-import type { Request } from '../request.js'
 
-/** What compiles, and how a rebuild on another day or machine comes out the same. */
+/** What compiles. */
 export interface Toolchain {
   /** first lines of the compiler's and the linker's --version */
   compiler: string
   linker: string
-  /** variables for make's command line */
-  makeArgs: readonly string[]
-  env: Readonly<Record<string, string>>
-  /** file to which ccache writes what became of each call; absent without ccache */
-  statsLog?: string
+  /** each tool that a kernel follows from: the first line of its --version, and a hash of the program itself */
+  identity: Readonly<Record<string, string>>
 }
 
 /** What the image and the modules are called, by architecture. */
@@ -24,11 +19,6 @@ export const IMAGES = { x86_64: { target: 'bzImage', path: 'arch/x86/boot/bzImag
 async function firstLine(file: string): Promise<string> {
   const end = await run({ file, args: ['--version'], deadline: 60 })
   return end.stdout.split('\n', 1)[0]?.trim() ?? ''
-}
-
-/** The first line of the compiler's --version. */
-export async function compilerIdentity(): Promise<string> {
-  return await firstLine('gcc')
 }
 
 /** Throws InfraError that names every missing tool and the one command that installs them. */
@@ -42,46 +32,35 @@ export async function requireTools(needs: Parameters<typeof missingTools>[0], wh
   )
 }
 
+/** Tools that make the kernel, and those that Kconfig asks for their version (scripts/Kconfig.include, init/Kconfig). */
+const TOOLS = ['gcc', 'as', 'ld', 'objcopy', 'pahole', 'rustc', 'bindgen'] as const
+
 /**
- * ccache's settings are made for CI: the compiler is known by its contents, not by its time stamp, and neither the
- * work directory nor the time of the build is in what is hashed (ccache(1); the kernel's reproducible-builds.rst).
+ * A tool's version and hash; undefined where it is not installed. Of gcc the compiler proper is hashed as well: a
+ * distribution's update may change it and leave driver and version as they were.
  */
-export async function findToolchain(request: Request, workspace: string): Promise<Toolchain> {
-  const ccache = request.ccache ? await which('ccache') : undefined
-  const [compiler, linker] = await Promise.all([compilerIdentity(), firstLine('ld')])
-  const env: Record<string, string> = {
-    KBUILD_BUILD_TIMESTAMP: 'Thu Jan 1 00:00:00 UTC 1970',
-    KBUILD_BUILD_USER: 'kernelcraft',
-    KBUILD_BUILD_HOST: 'kernelcraft',
-    // a builder's own settings would make another kernel of the same ref
-    KBUILD_BUILD_VERSION: '1',
-    LC_ALL: 'C',
-  }
-  const makeArgs = [`LOCALVERSION=${request.localversion}`]
-  if (!ccache) return { compiler, linker, makeArgs, env }
-  const directory = cachePath('ccache')
-  const statsLog = join(workspace, 'ccache.log')
-  await mkdir(directory, { recursive: true })
-  return {
-    compiler,
-    linker,
-    makeArgs: [...makeArgs, 'CC=ccache gcc', 'HOSTCC=ccache gcc'],
-    env: {
-      ...env,
-      CCACHE_DIR: directory,
-      CCACHE_COMPILERCHECK: 'content',
-      CCACHE_NOHASHDIR: '1',
-      CCACHE_BASEDIR: workspace,
-      CCACHE_MAXSIZE: request.ccacheMaxSize.replace(/\s/g, ''),
-      CCACHE_STATSLOG: statsLog,
-    },
-    statsLog,
-  }
+async function identify(tool: string): Promise<string | undefined> {
+  const path = await which(tool)
+  if (!path) return undefined
+  const programs = [path]
+  if (tool === 'gcc')
+    programs.push((await run({ file: path, args: ['-print-prog-name=cc1'], deadline: 60 })).stdout.trim())
+  const [version, ...hashes] = await Promise.all([
+    firstLine(path),
+    ...programs.map(async program => await hashFile(await realpath(program).catch(() => program))),
+  ])
+  return `${version} [${sha256(JSON.stringify(hashes)).slice(0, 12)}]`
 }
 
-/** Hits and misses of one build out of ccache's stats log, one word a line (ccache(1), stats_log). */
-export function countCcache(log: string): { hits: number; misses: number } {
-  const words = log.split('\n')
-  const count = (...names: string[]) => words.filter(word => names.includes(word)).length
-  return { hits: count('direct_cache_hit', 'preprocessed_cache_hit'), misses: count('cache_miss') }
+/** Finds out what this machine compiles with. Nothing is compiled. */
+export async function findToolchain(): Promise<Toolchain> {
+  const [compiler, linker, ...found] = await Promise.all([
+    firstLine('gcc'),
+    firstLine('ld'),
+    ...TOOLS.map(async tool => [tool, await identify(tool)] as const),
+  ])
+  const identity = Object.fromEntries(
+    found.filter((entry): entry is [(typeof TOOLS)[number], string] => !!entry[1]),
+  )
+  return { compiler, linker, identity }
 }

@@ -1,10 +1,11 @@
-import { createHash } from 'node:crypto'
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError, InfraError, messageOf } from '../errors.js'
+import { hashFile, sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { describeEnd, lastLines, run } from '../host/processes.js'
 import { which } from '../host/tools.js'
+import { findVirtme } from '../host/virtme.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import type { Source } from '../source/source.js'
@@ -21,13 +22,14 @@ export interface Config {
 
 /**
  * Generates the configuration in the build directory and holds it to its contract: every option that the user asked for
- * is in the result, or the run ends as config-failed with each loss, who asked, and the unmet dependency.
+ * is in the result, or the run ends as config-failed with each loss, who asked, and the unmet dependency. `question`
+ * stands for all that the answer depends on: where the build directory has the answer to it, Kconfig is not asked again.
  */
 export async function configure(
   request: Request,
   source: Source,
   kbuild: Kbuild,
-  compiler: string,
+  question: string | undefined,
   log: Log,
   cancel?: AbortSignal,
 ): Promise<Config> {
@@ -35,10 +37,8 @@ export async function configure(
   const out = join(kbuild.source, kbuild.out)
   const stamp = join(out, '.kernelcraft-config')
   await mkdir(out, { recursive: true })
-  // Kconfig's answer depends on the tree, the asks and the compiler; with all of them as they were it need not be asked
-  const question = sha256(JSON.stringify([source.treeId, toConfig(asks), kbuild.makeArgs, compiler]))
   const before = await readConfigFile(out)
-  const known = request.configBase.kind === 'minimal' && before !== undefined
+  const known = question !== undefined && before !== undefined
   if (known && (await readFile(stamp, 'utf8').catch(() => '')) === `${question} ${sha256(before)}`)
     return resolved(before)
 
@@ -48,11 +48,28 @@ export async function configure(
   const config = resolved(text)
   const lost = asks.filter(ask => !holds(ask, config.values))
   if (lost.length > 0) await judgeLosses(lost, asks, config.values, { source, kbuild, log })
-  else await writeFile(stamp, `${question} ${config.hash}`)
+  else if (question !== undefined) await writeFile(stamp, `${question} ${config.hash}`)
   return config
 }
 
-const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+/**
+ * All that Kconfig will be asked, as one text: Kconfig's answer follows from it, the tree and the toolchain. Undefined
+ * where that cannot be said beforehand.
+ */
+export async function whatIsAsked(request: Request): Promise<string | undefined> {
+  // one word on each name is left, so that their order says nothing
+  const asks = lastWords(collectAsks(request))
+    .map(({ name, value, by }) => [name, value, by].join(' '))
+    .sort()
+  const base = await baseContents(request)
+  return base === undefined ? undefined : JSON.stringify([request.configBase.kind, base, asks])
+}
+
+async function baseContents({ configBase, path }: Request): Promise<string | undefined> {
+  if (configBase.kind === 'minimal' || configBase.kind === 'defconfig') return ''
+  if (configBase.kind === 'virtme') return (await findVirtme()).version
+  return await hashFile(configBase.kind === 'file' ? configBase.path : join(path, '.config'))
+}
 
 const readConfigFile = (out: string) => readFile(join(out, '.config'), 'utf8').catch(() => undefined)
 

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import * as core from '@actions/core'
 import { describeProgress, type Log } from '../log.js'
 
-/** GitHub shows ten annotations of each level for a step. */
-const MOST_ANNOTATIONS = 10
+/** GitHub shows ten annotations of each level for a step, and the last error is the verdict's. */
+const MOST_ERRORS = 9
+const MOST_WARNINGS = 10
 const PROGRESS_SECONDS = 30
 
 /**
@@ -17,6 +18,7 @@ export function jobLog(): Log & { close(): void; placeTree(prefix: string): void
   let tree: string | undefined
   let token: string | undefined
   let errors = 0
+  let warnings = 0
   let lastProgress = 0
   let atLineStart = true
 
@@ -59,11 +61,12 @@ export function jobLog(): Log & { close(): void; placeTree(prefix: string): void
     },
     warning(message) {
       resume()
-      core.warning(message)
+      if (warnings++ < MOST_WARNINGS) core.warning(message)
+      else core.info(message)
     },
     diagnostic({ file, line, column, message }, by = 'Compiler') {
       resume()
-      if (errors++ < MOST_ANNOTATIONS) {
+      if (errors++ < MOST_ERRORS) {
         const place = {
           file: join(tree ?? '', file),
           startLine: line,

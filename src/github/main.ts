@@ -9,13 +9,24 @@ import { runPipeline } from '../pipeline.js'
 import { sentence } from '../report/findings.js'
 import { repeatCommand } from '../report/repeat.js'
 import { makeRunDirectory } from '../report/rundir.js'
-import { parseRequest } from '../request.js'
+import type { SummaryPlace } from '../report/summary.js'
+import { parseChoice, parseRequest } from '../request.js'
 import { EXIT_INVALID_INPUT, type Result } from '../result.js'
-import { restoreCcache, saveCcache } from './ccache.js'
+import { githubCaches, saveOffers } from './caches.js'
 import { readInputs, unknownInputs } from './inputs.js'
 import { jobLog } from './joblog.js'
-import { artifactName, checkRetention, defaultOf, setOutputs, uploadRun, writeJobSummary } from './report.js'
+import {
+  artifactName,
+  checkRetention,
+  defaultOf,
+  repositoryUrl,
+  setOutputs,
+  uploadRun,
+  writeJobSummary,
+} from './report.js'
 import { loadState, type State, saveState } from './state.js'
+
+const STYLES = ['auto', 'full', 'compact'] as const
 
 /** The main step. Returns the exit status of the process. */
 export async function main(env: NodeJS.ProcessEnv): Promise<number> {
@@ -27,13 +38,18 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   const log = jobLog()
   let result: Result
   let state: State
+  let style: SummaryPlace['style']
   try {
-    const retentionDays = checkRetention(raw['retention-days'] as string | undefined)
+    const days = (name: string) => checkRetention(name, raw[name] as string | undefined)
+    const [retentionDays, vmcoreRetentionDays] = [days('retention-days'), days('vmcore-retention-days')]
+    style = parseChoice('summary', (raw.summary as string | undefined) ?? 'auto', STYLES)
     const request = parseRequest(
       { ...raw, run: (raw.run as string | undefined) ?? '' },
       { cwd, env },
       isBundled,
     )
+    const secret = request.ccacheRemote && new URL(request.ccacheRemote.split('|')[0] ?? '').password
+    if (secret) core.setSecret(decodeURIComponent(secret))
     // another tree than the checkout has no place in this repository
     const place = relative(cwd, request.path)
     if (request.release === undefined && !place.startsWith('..')) log.placeTree(place)
@@ -44,20 +60,27 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
     const base = (raw['artifact-name'] as string | undefined) ?? defaultOf('artifact-name')
     state = {
       runDirectory,
-      artifact: artifactName(base, env, runDirectory.slice(-6)),
-      ...(retentionDays ? { retentionDays } : {}),
+      naming: {
+        artifact: artifactName(base, env, runDirectory.slice(-6)),
+        ...(retentionDays ? { retentionDays } : {}),
+        ...(vmcoreRetentionDays ? { vmcoreRetentionDays } : {}),
+      },
       reported: false,
+      offers: [],
     }
     saveState(state)
     core.setOutput('run-directory', runDirectory)
-    const ccache = await restoreCcache(request, env)
-    if (ccache) {
-      state.ccache = ccache
+    const remote = githubCaches(env, JSON.stringify(raw), offers => {
+      state = { ...state, offers }
       saveState(state)
-    }
+    })
     result = await runPipeline(
       request,
-      { runDirectory, directory: request.path, env, repeat: sha => repeatCommand(raw, sha), cancel },
+      {
+        ...{ runDirectory, directory: request.path, env, cancel },
+        repeat: sha => repeatCommand(raw, sha),
+        ...(remote ? { remote } : {}),
+      },
       log,
     )
   } catch (error) {
@@ -68,9 +91,12 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   }
   log.close()
   setOutputs(result)
-  await writeJobSummary(result)
+  const repository = repositoryUrl(env)
+  const place: SummaryPlace = { ...(repository ? { repository } : {}), ...(style ? { style } : {}) }
+  await writeJobSummary(result, place)
   if (result.verdict !== 'cancelled') {
-    await uploadRun(state.runDirectory, state.artifact, state.retentionDays)
+    const artifacts = await uploadRun(state.runDirectory, state.naming)
+    if (artifacts.length > 0) await writeJobSummary(result, { ...place, artifacts })
     saveState({ ...state, reported: true })
   }
   const line = `KernelCraft: ${result.verdict}: ${sentence(result)}`
@@ -82,8 +108,8 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
 /** The post step: whatever main could not do any more, because it was cancelled or killed. */
 export async function post(state: State): Promise<number> {
   for (const left of await reapGuests()) core.info(`Ended a guest that was left behind (${left}).`)
-  if (!state.reported) await uploadRun(state.runDirectory, state.artifact, state.retentionDays)
-  if (state.ccache) await saveCcache(state.ccache)
+  if (!state.reported) await uploadRun(state.runDirectory, state.naming)
+  await saveOffers(state.offers)
   return 0
 }
 

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import * as core from '@actions/core'
-import { InputError } from '../errors.js'
+import { InputError, messageOf } from '../errors.js'
 import { optionsOf } from '../options.js'
 import { FILES } from '../report/files.js'
-import { summarize } from '../report/summary.js'
+import { type SummaryPlace, summarize } from '../report/summary.js'
 import type { Result } from '../result.js'
 
 /** What the action says of a run to the steps after it. */
@@ -21,6 +21,7 @@ export function setOutputs(result: Result): void {
     sha: result.source?.sha ?? '',
     'kernel-release': result.kernel?.release ?? '',
     'run-directory': result.runDirectory,
+    'kernel-cache-hit': result.kernel?.cache ? String(result.kernel.cache.hit) : '',
     'ccache-hit-rate': hitRate(result),
     'console-log': file('console'),
     vmcore: file('vmcore'),
@@ -36,12 +37,19 @@ function hitRate({ kernel }: Result): string {
   return hits + misses > 0 ? String(Math.round((100 * hits) / (hits + misses))) : ''
 }
 
-export async function writeJobSummary(result: Result): Promise<void> {
+/** Where GitHub shows the repository of this job; undefined outside of one. */
+export function repositoryUrl(env: NodeJS.ProcessEnv): string | undefined {
+  const { GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: repository } = env
+  return server && repository ? `${server}/${repository}` : undefined
+}
+
+/** Writes the step's summary; a second time it takes the place of the first. */
+export async function writeJobSummary(result: Result, place: SummaryPlace): Promise<void> {
   try {
-    await core.summary.addRaw(summarize(result)).write()
+    await core.summary.emptyBuffer().addRaw(summarize(result, place)).write({ overwrite: true })
   } catch (error) {
     // without a summary file (an old runner, a full disk) the log still has everything
-    core.info(`The job summary could not be written: ${error instanceof Error ? error.message : error}`)
+    core.info(`The job summary could not be written: ${messageOf(error)}`)
   }
 }
 
@@ -56,47 +64,104 @@ export function artifactName(base: string, env: NodeJS.ProcessEnv, unique: strin
     .replace(FORBIDDEN, '_')
 }
 
-/** Files worth keeping: not the guest's share, not the covers of the snapshot. */
-const KEPT = [...Object.values(FILES), 'console.times']
+/** What of a run directory goes into one artifact. */
+export interface Parcel {
+  name: string
+  files: readonly string[]
+  retentionDays?: number
+  /** 0 stores, as for what is compressed already; zlib's default if absent */
+  compressionLevel?: number
+  /** begin of the names of its outputs */
+  outputs: 'artifact' | 'vmcore-artifact'
+}
 
-/**
- * Uploads what the run directory holds. Trouble with the upload is told and changes nothing else.
- */
+/** The dump and what opens it: large, and worth keeping for a shorter time than the rest. */
+const DUMP: readonly string[] = [FILES.vmcore, FILES.vmlinux]
+
+/** Files worth keeping: not the guest's share, not the covers of the snapshot. */
+const KEPT = [...Object.values(FILES).filter(name => !DUMP.includes(name)), 'console.times']
+
+export interface Naming {
+  /** of the artifact with everything but the dump */
+  artifact: string
+  retentionDays?: string
+  vmcoreRetentionDays?: string
+}
+
+/** The artifacts that a run directory makes; none of files that are not there. */
+export function parcels(runDirectory: string, naming: Naming): Parcel[] {
+  const there = (names: readonly string[]) =>
+    names.map(name => join(runDirectory, name)).filter(path => existsSync(path))
+  const days = (value: string | undefined) => (value === undefined ? {} : { retentionDays: Number(value) })
+  const made: Parcel[] = [
+    { name: naming.artifact, files: there(KEPT), ...days(naming.retentionDays), outputs: 'artifact' },
+    {
+      name: `${naming.artifact}-vmcore`,
+      files: there(DUMP),
+      ...days(naming.vmcoreRetentionDays ?? naming.retentionDays),
+      // the vmcore is compressed page by page, and the vmlinux is not worth a minute of zlib
+      compressionLevel: 0,
+      outputs: 'vmcore-artifact',
+    },
+  ]
+  // without its dump a vmlinux is of no use to anybody
+  return made.filter(
+    ({ files }) => files.length > 0 && !(files.length === 1 && files[0]?.endsWith('/vmlinux')),
+  )
+}
+
+/** Uploads what the run directory holds. Trouble with the upload is told and changes nothing else. */
 export async function uploadRun(
   runDirectory: string,
-  name: string,
-  retentionDays: string | undefined,
-): Promise<void> {
-  const files = KEPT.map(file => join(runDirectory, file)).filter(path => existsSync(path))
-  if (files.length === 0) return
+  naming: Naming,
+): Promise<{ name: string; url: string }[]> {
   if (!process.env.ACTIONS_RUNTIME_TOKEN) {
     core.info(`No artifact service here; the files stay in ${runDirectory}.`)
-    return
+    return []
   }
-  try {
-    // loaded only now: it is most of the bundle
-    const { DefaultArtifactClient } = await import('@actions/artifact')
-    const days = retentionDays === undefined ? {} : { retentionDays: Number(retentionDays) }
-    const { id, size } = await new DefaultArtifactClient().uploadArtifact(name, files, runDirectory, days)
-    core.info(`Artifact ${name} (${size ?? 0} bytes) uploaded.`)
-    const { GITHUB_SERVER_URL, GITHUB_REPOSITORY, GITHUB_RUN_ID } = process.env
-    core.setOutput('artifact-id', id ?? '')
-    core.setOutput(
-      'artifact-url',
-      `${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}/actions/runs/${GITHUB_RUN_ID}/artifacts/${id}`,
-    )
-  } catch (error) {
-    core.warning(
-      `The artifact ${name} could not be uploaded: ${error instanceof Error ? error.message : error}. The verdict stands.`,
-    )
+  const uploaded: { name: string; url: string }[] = []
+  for (const parcel of parcels(runDirectory, naming)) {
+    const { name } = parcel
+    try {
+      const url = await upload(runDirectory, parcel)
+      if (url !== undefined) uploaded.push({ name, url })
+    } catch (error) {
+      core.warning(`The artifact ${name} could not be uploaded: ${messageOf(error)}. The verdict stands.`)
+    }
   }
+  return uploaded
+}
+
+async function upload(runDirectory: string, parcel: Parcel): Promise<string | undefined> {
+  const { name, files, outputs, retentionDays, compressionLevel } = parcel
+  // loaded only now: it is most of the bundle
+  const { DefaultArtifactClient } = await import('@actions/artifact')
+  const { id, size, digest } = await new DefaultArtifactClient().uploadArtifact(
+    name,
+    [...files],
+    runDirectory,
+    {
+      ...(retentionDays === undefined ? {} : { retentionDays }),
+      ...(compressionLevel === undefined ? {} : { compressionLevel }),
+    },
+  )
+  core.info(`Artifact ${name} (${size ?? 0} bytes) uploaded.`)
+  const repository = repositoryUrl(process.env)
+  const url =
+    repository && id !== undefined
+      ? `${repository}/actions/runs/${process.env.GITHUB_RUN_ID}/artifacts/${id}`
+      : undefined
+  core.setOutput(`${outputs}-id`, id ?? '')
+  core.setOutput(`${outputs}-url`, url ?? '')
+  core.setOutput(`${outputs}-digest`, digest ?? '')
+  return url
 }
 
 /** Days as GitHub takes them; InputError for anything else. */
-export function checkRetention(value: string | undefined): string | undefined {
+export function checkRetention(name: string, value: string | undefined): string | undefined {
   if (value === undefined || value === '') return undefined
   if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > 400) {
-    throw new InputError(`retention-days is ${JSON.stringify(value)}: it takes a number from 1 to 400.`)
+    throw new InputError(`${name} is ${JSON.stringify(value)}: it takes a number from 1 to 400.`)
   }
   return value
 }

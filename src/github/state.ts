@@ -1,15 +1,15 @@
 import * as core from '@actions/core'
-import type { CcacheState } from './ccache.js'
+import type { Offer } from '../build/remote.js'
+import type { Naming } from './report.js'
 
 /** What main leaves for post. This is the only place that knows how the two talk. */
 export interface State {
   runDirectory: string
-  artifact: string
-  retentionDays?: string
+  naming: Naming
   /** set once main has uploaded and reported: post has nothing more to do */
   reported: boolean
-  /** set once ccache's directory has been looked at */
-  ccache?: CcacheState
+  /** what is worth keeping beyond this machine */
+  offers: readonly Offer[]
 }
 
 const KEY = 'kernelcraft'

@@ -10,7 +10,17 @@ export function cacheRoot(env: NodeJS.ProcessEnv = process.env): string {
   return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kernelcraft')
 }
 
-export type CacheRoom = 'trees' | 'work' | 'ccache' | 'runs' | 'running' | 'venv' | 'kvm' | 'crash'
+export type CacheRoom =
+  | 'trees'
+  | 'work'
+  | 'build'
+  | 'kernels'
+  | 'ccache'
+  | 'runs'
+  | 'running'
+  | 'venv'
+  | 'kvm'
+  | 'crash'
 
 export function cachePath(room: CacheRoom, ...rest: string[]): string {
   return join(cacheRoot(), room, ...rest)

@@ -18,6 +18,8 @@ export interface Command {
   /** ends the process group; the call then throws Cancelled */
   cancel?: AbortSignal
   input?: string
+  /** bytes that are kept of the end of each stream; default 1 MiB */
+  keep?: number
   /** called with each line of stdout or stderr, without its newline */
   onLine?: (line: string, stream: 'stdout' | 'stderr') => void
   /** called with each raw piece of output */
@@ -29,7 +31,7 @@ export interface Finished {
   status?: number
   /** name of the signal that ended it */
   signal?: string
-  /** the last MiB of each stream */
+  /** the end of each stream, see `keep` */
   stdout: string
   stderr: string
   timedOut: boolean
@@ -37,7 +39,7 @@ export interface Finished {
   startError?: string
 }
 
-const KEEP = 1 << 20
+const KEEP = 2 ** 20
 const GRACE_MS = 2000
 
 /**
@@ -88,19 +90,19 @@ function splitLines(stream: Readable, each: (line: string) => void): void {
   })
 }
 
-function keepTail(stream: Readable): () => string {
+function keepTail(stream: Readable, keep = KEEP): () => string {
   let kept: Buffer[] = []
   let size = 0
   stream.on('data', (chunk: Buffer) => {
     kept.push(chunk)
     size += chunk.length
-    if (size > 2 * KEEP) {
-      const joined = Buffer.concat(kept).subarray(-KEEP)
+    if (size > 2 * keep) {
+      const joined = Buffer.concat(kept).subarray(-keep)
       kept = [joined]
       size = joined.length
     }
   })
-  return () => Buffer.concat(kept).subarray(-KEEP).toString('utf8')
+  return () => Buffer.concat(kept).subarray(-keep).toString('utf8')
 }
 
 /**
@@ -121,8 +123,8 @@ export async function run(command: Command): Promise<Finished> {
     ...(command.input === undefined ? { stdin: 'ignore' as const } : { input: command.input }),
   })
   const { pid } = child
-  const stdout = child.stdout ? keepTail(child.stdout) : () => ''
-  const stderr = child.stderr ? keepTail(child.stderr) : () => ''
+  const stdout = child.stdout ? keepTail(child.stdout, command.keep) : () => ''
+  const stderr = child.stderr ? keepTail(child.stderr, command.keep) : () => ''
   for (const name of ['stdout', 'stderr'] as const) {
     const stream = child[name]
     if (!stream) continue

@@ -1,7 +1,7 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FindingFacts, Result, Verdict } from '../result.js'
 import { sentence, sourceText, stackText } from './findings.js'
+import { codeBlock, details, inline, table, tailOf } from './markdown.js'
 import { renderTests } from './tests.js'
 
 export const MARKS: Readonly<Record<Verdict, string>> = {
@@ -18,85 +18,60 @@ export const MARKS: Readonly<Record<Verdict, string>> = {
   cancelled: '🚫',
 }
 
-/** The last bytes of a file as text; empty if it is not there. */
-export function tailOf(path: string, bytes: number): string {
-  try {
-    const fd = openSync(path, 'r')
-    try {
-      const { size } = fstatSync(fd)
-      const length = Math.min(size, bytes)
-      const buffer = Buffer.alloc(length)
-      readSync(fd, buffer, 0, length, size - length)
-      return buffer.toString('utf8')
-    } finally {
-      closeSync(fd)
-    }
-  } catch {
-    return ''
-  }
-}
-
-/** Text of the guest as a code block that nothing in it can close, without control characters. */
-export function codeBlock(text: string, lines: number, most = 64 * 1024): string {
-  const clean = text
-    .replace(/\r\n?/g, '\n')
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: colours and cursor movements are what has to go
-    .replace(/\x1b\[[0-9;?]*[A-Za-z]/g, '')
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: so has whatever else a terminal would act on
-    .replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '�')
-    .slice(-most)
-    .split('\n')
-    .slice(-lines - 1)
-    .join('\n')
-    .trimEnd()
-  const longest = Math.max(2, ...[...clean.matchAll(/`+/g)].map(run => run[0].length))
-  const fence = '`'.repeat(longest + 1)
-  return `${fence}text\n${clean}\n${fence}\n`
-}
-
-/** Text inside a line of Markdown or a table cell. */
-export function inline(text: string): string {
-  return text
-    .replace(/\s+/g, ' ')
-    .replace(/[\\`*_{}[\]<>|#@!~$]/g, char => `\\${char}`)
-    .slice(0, 500)
-}
-
 export function seconds(value: number | undefined): string {
   if (value === undefined) return ''
   return value < 100 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`
 }
 
-function table(rows: readonly (readonly [string, string])[]): string {
-  return [
-    '| | |',
-    '|---|---|',
-    ...rows.filter(([, value]) => value !== '').map(([name, value]) => `| ${name} | ${value} |`),
-  ].join('\n')
+/** What only the place where a run took place knows: in a job, GitHub's pages. */
+export interface SummaryPlace {
+  /** where the repository of the checkout is shown, such as https://github.com/owner/linux */
+  repository?: string
+  /** what was uploaded */
+  artifacts?: readonly { name: string; url: string }[]
+  /** `compact` folds all but verdict and what went wrong; `auto` does that for a run that passed */
+  style?: 'auto' | 'full' | 'compact'
 }
 
-function facts(result: Result): string {
-  const { source, kernel, boot } = result
+function sourceRow({ source }: Result, { repository }: SummaryPlace): string {
+  if (!source) return ''
+  const checkout = source.tree.startsWith('/')
+  const sha = `\`${source.sha.slice(0, 12)}\``
+  const commit = checkout && repository ? `[${sha}](${repository}/commit/${source.sha})` : sha
+  return `${checkout ? 'checkout' : inline(source.tree)}, ${inline(source.ref)}: ${commit} ${inline(source.subject)}`
+}
+
+function cacheRow({ kernel }: Result): string {
+  if (!kernel?.cache) return ''
+  const { hit, key, differs } = kernel.cache
+  if (hit) return `hit \`${key.slice(0, 12)}\`, nothing was built`
+  if (!differs) return 'miss: no kernel was made here before'
+  return `miss: ${differs.map(inline).join('; ') || 'the kernel had been removed'}`
+}
+
+function ccacheRow({ kernel }: Result): string {
+  if (!kernel?.ccache) return ''
+  const { hits, misses, bytes, savedSeconds } = kernel.ccache
+  const calls = hits + misses
+  return [
+    calls > 0 ? `${hits} of ${calls} calls answered (${Math.round((100 * hits) / calls)} %)` : 'not called',
+    `${Math.round(bytes / 2 ** 20)} MiB`,
+    ...(savedSeconds ? [`about ${seconds(savedSeconds)} saved`] : []),
+  ].join(', ')
+}
+
+function facts(result: Result, place: SummaryPlace): string {
+  const { kernel, boot } = result
   return table([
-    [
-      'Source',
-      source
-        ? `${inline(source.tree)} ${inline(source.ref)} · \`${source.sha.slice(0, 12)}\` ${inline(source.subject)}`
-        : '',
-    ],
+    ['Source', sourceRow(result, place)],
     [
       'Kernel',
       kernel
-        ? `\`${kernel.release}\` ${kernel.arch}, config ${inline(kernel.configBase)} (\`${kernel.configHash.slice(0, 12)}\`)`
+        ? `\`${kernel.release}\` ${kernel.arch}, config ${inline(kernel.configBase)} (\`${kernel.configHash.slice(0, 12)}\`), ${inline(kernel.compiler)}`
         : '',
     ],
-    ['Compiler', kernel ? inline(kernel.compiler) : ''],
-    [
-      'ccache',
-      kernel?.ccache
-        ? `${kernel.ccache.hits} of ${kernel.ccache.hits + kernel.ccache.misses} calls answered`
-        : '',
-    ],
+    ['Kernel cache', cacheRow(result)],
+    ['ccache', ccacheRow(result)],
     [
       'Guest',
       boot
@@ -108,22 +83,32 @@ function facts(result: Result): string {
 }
 
 function timings(result: Result): string {
-  const total = `| **all** | **${seconds(result.seconds)}** |`
+  const rows = result.timings.map(
+    ({ stage, seconds: value, came }) => `| ${stage} | ${seconds(value)} | ${inline(came)} |`,
+  )
   return [
-    '| Stage | Time |',
-    '|---|--:|',
-    ...result.timings.map(({ stage, seconds: value }) => `| ${stage} | ${seconds(value)} |`),
-    total,
+    '| Stage | Time | |',
+    '|---|--:|---|',
+    ...rows,
+    `| **all** | **${seconds(result.seconds)}** | |`,
   ].join('\n')
+}
+
+/** A picture of where the time went, in the notation that GitHub draws (mermaid). */
+function picture({ timings: stages }: Result): string {
+  const shown = stages.filter(stage => stage.seconds >= 0.05)
+  if (shown.length < 2) return ''
+  let at = 0
+  const bars = shown.map(({ stage, seconds: value }) => {
+    const start = Math.round(at * 1000)
+    at += value
+    return `  section ${stage}\n  ${seconds(value).replace(/[:;#,]/g, ' ')} :${start}, ${Math.round(at * 1000)}`
+  })
+  return ['```mermaid', 'gantt', '  dateFormat x', '  axisFormat %M:%S', ...bars, '```'].join('\n')
 }
 
 const MOST_SHOWN = 3
 const MOST_LISTED = 20
-
-function details(title: string, text: string, lines: number, open = false): string {
-  if (text.trim() === '') return ''
-  return `<details${open ? ' open' : ''}><summary>${title}</summary>\n\n${codeBlock(text, lines, 16 * 1024)}\n</details>\n`
-}
 
 function showFinding(finding: FindingFacts): string {
   const { title, type, fingerprint, count, around, before = [], report, panic } = finding
@@ -170,6 +155,13 @@ function vmcore({ vmcore: dump }: Result): string {
   return `The vmcore (${size}${dump.buildId ? `, build id \`${dump.buildId.slice(0, 12)}\`` : ''}) opens with\n\n${codeBlock(dump.open, 3, 4096)}`
 }
 
+/** Verdicts of a kernel that did not end by itself. */
+const NO_ANSWER: ReadonlySet<Verdict> = new Set(['boot-failed', 'hang', 'panic'])
+
+function consoleTail({ runDirectory }: Result, open = false): string {
+  return details('Last lines of the console', tailOf(join(runDirectory, 'console.log'), 32 * 1024), 40, open)
+}
+
 function trouble(result: Result): string {
   const { error, runDirectory } = result
   const parts: string[] = []
@@ -186,35 +178,43 @@ function trouble(result: Result): string {
       ),
     )
   }
-  const tails: readonly (readonly [string, string, number])[] = [
+  for (const [title, name, lines] of [
     ['Last lines of stderr', 'stderr.log', 15],
     ['Last lines of stdout', 'stdout.log', 15],
-    ['Last lines of the console', 'console.log', 40],
-  ]
-  for (const [title, name, lines] of tails) {
-    const text = tailOf(join(runDirectory, name), 32 * 1024)
-    if (text.trim() === '') continue
-    parts.push(
-      `<details${name === 'console.log' ? ' open' : ''}><summary>${title}</summary>\n\n${codeBlock(text, lines)}\n</details>\n`,
-    )
-  }
-  return parts.join('\n')
+  ] as const)
+    parts.push(details(title, tailOf(join(runDirectory, name), 32 * 1024), lines))
+  // without a report the console is what there is to see
+  parts.push(consoleTail(result, result.findings.length === 0 && NO_ANSWER.has(result.verdict)))
+  return parts.filter(part => part !== '').join('\n')
 }
 
+function artifacts({ artifacts: uploaded = [] }: SummaryPlace): string {
+  if (uploaded.length === 0) return ''
+  return `Artifacts: ${uploaded.map(({ name, url }) => `[${inline(name)}](${url})`).join(', ')}`
+}
+
+const fold = (title: string, text: string) =>
+  text === '' ? '' : `<details><summary>${title}</summary>\n\n${text}\n\n</details>`
+
 /** The result as Markdown, for a job summary and for summary.md. Well under GitHub's 1 MiB whatever the guest said. */
-export function summarize(result: Result): string {
+export function summarize(result: Result, place: SummaryPlace = {}): string {
+  const { style = 'auto' } = place
+  const compact = style === 'compact' || (style === 'auto' && result.verdict === 'passed')
   const warnings = result.warnings.slice(0, 20).map(warning => `- ⚠️ ${inline(warning)}`)
+  const about = [facts(result, place), timings(result), picture(result)].filter(part => part !== '')
+  const repeat = `Repeat it at a desk, in a checkout of the tree:\n\n${codeBlock(result.repeat, 200, 16 * 1024)}`
   return [
     `## ${MARKS[result.verdict]} KernelCraft: ${result.verdict}`,
-    inline(sentence(result)),
-    facts(result),
-    ...(warnings.length > 0 ? [warnings.join('\n')] : []),
+    `${inline(sentence(result))}${compact && result.kernel ? ` \`${result.kernel.release}\`, ${seconds(result.seconds)}.` : ''}`,
+    ...(compact ? [] : [facts(result, place)]),
+    warnings.join('\n'),
     findings(result),
     result.tests ? renderTests(result.tests) : '',
     vmcore(result),
-    ...(result.verdict === 'passed' ? [] : [trouble(result)]),
-    timings(result),
-    `Repeat it at a desk, in a checkout of the tree:\n\n${codeBlock(result.repeat, 200, 16 * 1024)}`,
+    result.verdict === 'passed' ? consoleTail(result) : trouble(result),
+    ...(compact ? [fold('What was tested, and where the time went', [...about, repeat].join('\n\n'))] : []),
+    ...(compact ? [] : [timings(result), picture(result), repeat]),
+    artifacts(place),
   ]
     .filter(part => part !== '')
     .join('\n\n')

@@ -3,7 +3,8 @@ import { stripVTControlCharacters, styleText } from 'node:util'
 import { describeProgress, type Log } from '../log.js'
 import type { Result } from '../result.js'
 import { sentence, sourceText, stackText } from './findings.js'
-import { MARKS, seconds, tailOf } from './summary.js'
+import { tailOf } from './markdown.js'
+import { MARKS, seconds } from './summary.js'
 import { testsLine } from './tests.js'
 
 type Style = Parameters<typeof styleText>[0]

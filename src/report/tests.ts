@@ -1,6 +1,6 @@
 import type { FailedTest, TestFacts } from '../result.js'
 import { isBad, plural, type Status, type TestNode, type TestReport } from '../triage/tests.js'
-import { codeBlock, inline } from './summary.js'
+import { codeBlock, inline } from './markdown.js'
 
 const ROWS = 50
 const LOGS = 5

@@ -28,6 +28,8 @@ export interface GitCall {
   onLine?: (line: string) => void
   /** seconds */
   deadline?: number
+  /** the output is wanted whole, however long it is */
+  whole?: boolean
 }
 
 /** Runs git and returns how it ended. */
@@ -45,6 +47,7 @@ export async function tryGit(args: readonly string[], call: GitCall = {}): Promi
     deadline: call.deadline ?? 600,
     cancel: call.cancel,
     onLine: call.onLine,
+    ...(call.whole ? { keep: Number.POSITIVE_INFINITY } : {}),
   })
 }
 

@@ -61,6 +61,19 @@ async function fromCheckout(path: string, ref: string, log: Log): Promise<Source
   return await describe({ gitDir, tree: path, ref, sha: await resolveCommit(gitDir, ref) })
 }
 
+/** The text of a file of the tree under test; undefined if it has none of that name. `file` is not to be trusted. */
+export async function readFromTree(
+  source: Pick<Source, 'gitDir' | 'sha'>,
+  file: string,
+): Promise<string | undefined> {
+  if (/^\/|(^|\/)\.\.(\/|$)|[\0\n]/.test(file)) return undefined
+  const end = await tryGit(['cat-file', 'blob', `${source.sha}:${file}`], {
+    gitDir: source.gitDir,
+    whole: true,
+  })
+  return end.status === 0 ? end.stdout : undefined
+}
+
 async function describe(found: { gitDir: string; tree: string; ref: string; sha?: string }): Promise<Source> {
   const { gitDir, tree, ref, sha } = found
   if (!sha) throw new SourceError(`${tree} has no commit "${ref}".`)

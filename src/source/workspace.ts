@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { link, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
+import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { isAlive, type ProcessId, processId } from '../host/proc.js'
 import { git } from './git.js'
@@ -42,11 +42,19 @@ async function takeLock(path: string): Promise<boolean> {
   return false
 }
 
+/** `6.12` of 6.12.117: going from one series to another and back would touch nearly every file. */
+export function seriesOf({ version }: Pick<Source, 'version'>): string {
+  return version.split('.').slice(0, 2).join('.')
+}
+
+/** A name for a source's repository and series. */
+export function sourceName(source: Source): string {
+  return `${seriesOf(source)}-${sha256(source.gitDir).slice(0, 12)}`
+}
+
 /** Directories of the workspaces of a source's repository and series, the first one first. */
 function slots(source: Source): string[] {
-  // a tree for each series: going from 6.1 to 6.12 and back would touch nearly every file
-  const series = source.version.split('.').slice(0, 2).join('.')
-  const key = `${series}-${createHash('sha256').update(source.gitDir).digest('hex').slice(0, 12)}`
+  const key = sourceName(source)
   return Array.from({ length: SLOTS }, (_, slot) => cachePath('work', slot === 0 ? key : `${key}.${slot}`))
 }
 
@@ -61,25 +69,15 @@ export async function takeWorkspace(source: Source): Promise<Workspace> {
     if (!(await takeLock(lock))) continue
     await writeFile(join(directory, 'origin'), source.gitDir)
     await removeOrphans()
-    return { directory, source: join(directory, 'src'), release: () => rm(lock, { force: true }) }
+    let held = true
+    const release = async () => {
+      // once: after that the lock may be somebody else's
+      if (held) await rm(lock, { force: true })
+      held = false
+    }
+    return { directory, source: join(directory, 'src'), release }
   }
   throw new InfraError(`${SLOTS} runs of this repository are under way already: wait for one of them to end.`)
-}
-
-/**
- * The first workspace whose source directory satisfies `built`, not held: several guests may run the same kernel at the
- * same time. The first workspace of all if there is none.
- */
-export function sharedWorkspace(source: Source, built: (source: string) => boolean): Workspace {
-  const all = slots(source).map(directory => ({
-    directory,
-    source: join(directory, 'src'),
-    release: async () => {},
-  }))
-  const [first] = all
-  const found = all.find(workspace => built(workspace.source)) ?? first
-  if (!found) throw new Error('there are no workspaces')
-  return found
 }
 
 /** Removes the workspaces of repositories that are gone, and what killed imports left behind. */

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type ResultsService, startResultsService } from '../harness/results.js'
@@ -88,7 +88,10 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
 
   it('a splat: annotation, title and fingerprint, decoded stack, and with a vmcore what opens it', async () => {
     const provoke = 'echo BUG > /sys/kernel/debug/provoke-crash/DIRECT &\nsleep 2'
-    const one = step(node, { ...KERNEL, vmcore: 'always', run: provoke })
+    const one = step(node, {
+      ...{ ...KERNEL, vmcore: 'always', run: provoke },
+      ...{ 'retention-days': '9', 'vmcore-retention-days': '2' },
+    })
     const end = await one.main()
     expect(end.status).toBe(1)
     expect(end.outputs).toMatchObject({ verdict: 'splat', title: 'kernel BUG in lkdtm_BUG' })
@@ -110,9 +113,19 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
     ])
       expect(end.summary).toContain(part)
     const artifact = service.artifacts.find(({ name }) => end.log.includes(name))
-    expect(namesIn(artifact?.content ?? Buffer.alloc(0), one.runnerTemp)).toEqual(
-      expect.arrayContaining(['vmcore', 'vmlinux', 'crash.txt', 'result.json']),
-    )
+    const names = namesIn(artifact?.content ?? Buffer.alloc(0), one.runnerTemp)
+    expect(names).toEqual(expect.arrayContaining(['crash.txt', 'result.json']))
+    expect(names).not.toContain('vmcore')
+    const dump = service.artifacts.find(({ name }) => name === `${artifact?.name}-vmcore`)
+    expect(dump?.finalized).toBe(true)
+    expect(namesIn(dump?.content ?? Buffer.alloc(0), one.runnerTemp)).toEqual(['vmcore', 'vmlinux'])
+    // stored, not compressed again
+    expect(dump?.content.length).toBeGreaterThan(statSync(end.outputs.vmcore ?? '').size)
+    expect(dump?.retentionDays).toBe(2)
+    for (const kind of ['artifact', 'vmcore-artifact']) {
+      expect(end.outputs[`${kind}-digest`]).toMatch(/^(?:sha256:)?[0-9a-f]{64}$/)
+      expect(end.summary).toContain(`](${end.outputs[`${kind}-url`]})`)
+    }
   })
 
   it('what the guest prints is never a workflow command', async () => {
@@ -123,7 +136,8 @@ echo "::stop-commands::x" >&2; printf '\\r::error::carriage'; echo; echo "::add-
     expect(end.log).toContain('::error::forged')
     // groups are ours; debug lines and the mask of its signature are the artifact client's
     const acted = end.commands.filter(
-      ({ command, message }) => !['group', 'endgroup', 'debug'].includes(command) && message !== 'x',
+      ({ command, message }) =>
+        !['group', 'endgroup', 'debug'].includes(command) && message !== service.signature,
     )
     expect(acted).toEqual([])
   })

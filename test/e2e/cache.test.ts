@@ -1,48 +1,95 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Result } from '../../src/result.js'
 import { type ResultsService, startResultsService } from '../harness/results.js'
-import { makeStep, type Step, type StepEnd } from '../harness/runner.js'
+import { makeStep, type NODES, type Step, type StepEnd } from '../harness/runner.js'
+import { type CcacheStorage, startCcacheStorage } from '../harness/storage.js'
 import { CACHE, scratch } from '../kc.js'
 
+/**
+ * The life of a repository's caches, on runners that keep nothing. What the first run compiles comes out of ccache's
+ * remote storage where an earlier session of these tests has filled it, so that only the very first one takes minutes.
+ */
+
+const git = (gitDir: string, args: string[], input?: string) =>
+  execFileSync('git', [`--git-dir=${gitDir}`, ...args], { encoding: 'utf8', input: input ?? '' }).trim()
+
 let service: ResultsService
+let storage: CcacheStorage
 let home: string
-let config: string
+let tools: string
+let repository: string
 const steps: Step[] = []
+
+/** A commit on top of another one, with one file changed. */
+function commit(branch: string, parent: string, file: string, change: (text: string) => string): void {
+  const env = { GIT_INDEX_FILE: join(repository, `index-${branch}`) }
+  const run = (args: string[], input?: string) =>
+    execFileSync('git', [`--git-dir=${repository}`, ...args], {
+      ...{ encoding: 'utf8', input: input ?? '' },
+      env: { ...process.env, ...env },
+    }).trim()
+  const text = execFileSync('git', [`--git-dir=${repository}`, 'cat-file', 'blob', `${parent}:${file}`], {
+    encoding: 'utf8',
+  })
+  const changed = change(text)
+  if (changed === text) throw new Error(`${file} is as it was`)
+  const blob = run(['hash-object', '-w', '--stdin'], changed)
+  run(['read-tree', parent])
+  run(['update-index', '--cacheinfo', `100644,${blob},${file}`])
+  const tree = run(['write-tree'])
+  const who = ['-c', 'user.name=t', '-c', 'user.email=t@example.org']
+  const sha = run([...who, 'commit-tree', tree, '-p', parent, '-m', `${branch}: change ${file}`])
+  run(['update-ref', `refs/heads/${branch}`, sha])
+}
 
 beforeAll(async () => {
   service = await startResultsService()
+  storage = await startCcacheStorage(join(CACHE, 'test', 'ccache-storage'))
   home = scratch('runner-home')
-  // the smallest kernel there is: it compiles in a minute and does not come up
-  const [tree = ''] = readdirSync(join(CACHE, 'work')).filter(name => name.startsWith('6.12-'))
-  const out = scratch('tiny')
-  execFileSync('make', ['-C', join(CACHE, 'work', tree, 'src'), `O=${out}`, '-s', 'allnoconfig'], {
-    env: { ...process.env, LC_ALL: 'C' },
-    stdio: 'ignore',
-  })
-  config = join(scratch('tiny-config'), 'tiny.config')
-  writeFileSync(config, readFileSync(join(out, '.config')))
-  rmSync(out, { recursive: true })
+  // in memory: a checkout is eighty thousand files
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=6g', 'tmpfs', home])
+  repository = join(scratch('repository'), 'linux.git')
+  const source = join(CACHE, 'trees', 'distro.git')
+  execFileSync('git', ['init', '--quiet', '--bare', repository])
+  mkdirSync(join(repository, 'objects', 'info'), { recursive: true })
+  writeFileSync(join(repository, 'objects', 'info', 'alternates'), `${join(source, 'objects')}\n`)
+  git(repository, ['update-ref', 'refs/heads/base', git(source, ['rev-parse', '6.12'])])
+  commit('changed', 'base', 'fs/proc/cmdline.c', text =>
+    text.replace('seq_putc(m', 'seq_puts(m, " changed");\n\tseq_putc(m'),
+  )
+  commit('broken', 'base', 'kernel/pid.c', text => `${text}\nint broken = ;\n`)
+  // writes down who is called with what, then calls it
+  tools = scratch('tools')
+  for (const tool of ['make', 'ccache']) {
+    const script = `#!/bin/sh\necho "${tool} $*" >> ${tools}/calls\nPATH=\${PATH#${tools}:} exec ${tool} "$@"\n`
+    writeFileSync(join(tools, tool), script, { mode: 0o755 })
+  }
 })
 afterAll(async () => {
+  for (const step of steps) step.remove()
+  execFileSync('umount', ['-l', home])
   rmSync(home, { recursive: true, force: true })
+  await storage.close()
   await service.close()
-})
-afterEach(() => {
-  for (const step of steps.splice(0)) step.remove()
 })
 
 /** A runner that has just been made: nothing is left of earlier jobs. */
-function freshRunner(attempt: string): Step {
-  rmSync(home, { recursive: true, force: true })
-  mkdirSync(home)
+function freshRunner(
+  inputs: Record<string, string> = {},
+  { attempt = '1', node = 'node24' as keyof typeof NODES } = {},
+): Step {
+  for (const name of readdirSync(home)) rmSync(join(home, name), { recursive: true, force: true })
   for (const room of ['trees', 'venv', 'kvm']) symlinkSync(join(CACHE, room), join(home, room))
+  writeFileSync(join(tools, 'calls'), '')
   const step = makeStep(
-    'node24',
+    node,
     {
-      ...{ release: 'distro', ref: '6.12', 'config-base': config, 'debug-info': 'none', accel: 'tcg' },
-      ...{ run: 'true', 'boot-timeout': '3', vmcore: 'never' },
+      ...{ path: repository, ref: 'base', 'debug-info': 'none', accel: 'tcg', cpus: '1' },
+      ...{ run: 'cat /proc/cmdline', 'ccache-remote': storage.url },
+      ...inputs,
     },
     {
       env: {
@@ -51,6 +98,7 @@ function freshRunner(attempt: string): Step {
         ACTIONS_RUNTIME_TOKEN: service.token,
         ACTIONS_CACHE_SERVICE_V2: 'True',
         GITHUB_RUN_ATTEMPT: attempt,
+        PATH: `${tools}${delimiter}${process.env.PATH}`,
       },
     },
   )
@@ -61,27 +109,119 @@ function freshRunner(attempt: string): Step {
 const complaints = (end: StepEnd) =>
   end.commands.filter(({ command, message }) => /error|warning/.test(command) && /cache/i.test(message))
 
-it('what one runner compiled another one does not compile again, although the run failed', async () => {
-  const step = freshRunner('1')
-  const cold = await step.main()
-  expect(cold.outputs.verdict, cold.log).toBe('boot-failed')
-  expect(cold.log).toContain('ccache: nothing to restore yet.')
-  expect(Number(cold.outputs['ccache-hit-rate'])).toBeLessThan(20)
-  // a token that may not write, as in a pull request from a fork, is no trouble
-  service.readOnly = true
-  const refused = await step.post()
-  service.readOnly = false
-  expect([refused.status, refused.log]).toEqual([0, expect.stringContaining('ccache: not saved.')])
-  expect(complaints(refused)).toEqual([])
-  expect(service.caches).toEqual([])
-  const saved = await step.post()
-  expect(saved.log).toMatch(/ccache: saved as kernelcraft-ccache-1-x86_64-[0-9a-f]{12}-file-42-1-/)
-  expect(service.caches).toMatchObject([{ finalized: true }])
+const kinds = () =>
+  service.caches.filter(({ finalized }) => finalized).map(({ key }) => /^kernelcraft-(\w+)-/.exec(key)?.[1])
 
-  const other = freshRunner('2')
-  const warm = await other.main()
-  expect(warm.log).toMatch(/ccache: restored kernelcraft-ccache-1-\S+ in /)
-  expect(Number(warm.outputs['ccache-hit-rate'])).toBeGreaterThan(95)
-  expect((await other.post()).log).toContain('ccache: nothing new, nothing is saved.')
-  expect(service.caches).toHaveLength(1)
-}, 900_000)
+/** Objects of the kernel that were compiled, out of what make said. */
+function compiled(end: StepEnd): string[] {
+  const log = readFileSync(join(end.outputs['run-directory'] ?? '', 'build.log'), 'utf8')
+  return [...log.matchAll(/^ {2}CC (?:\[M\])? +(\S+)$/gm)].map(([, object]) => object ?? '')
+}
+
+/** Where the time of a run went, for whoever reads the tests' output. */
+function tell(what: string, end: StepEnd): void {
+  const result = JSON.parse(readFileSync(end.outputs.result ?? '', 'utf8')) as Result
+  const stages = result.timings.map(({ stage, seconds }) => `${stage} ${seconds.toFixed(1)}`)
+  console.info(`${what}: ${stages.join(', ')}; ${result.seconds.toFixed(1)} s`)
+}
+
+/** Calls of ccache in the build that is under way. */
+function compilations(): number {
+  const [work = ''] = readdirSync(join(home, 'work')).filter(name => name.startsWith('6.12-'))
+  const log = join(home, 'work', work, 'ccache.log')
+  return existsSync(log) ? readFileSync(log, 'utf8').split('\n').length : 0
+}
+
+// the first build of all compiles everything
+describe('caches of a repository', { timeout: 1_200_000 }, () => {
+  it('a cold run builds, and leaves kernel, index, build directory and ccache', async () => {
+    const step = freshRunner()
+    const cold = await step.main()
+    tell('cold', cold)
+    expect([cold.outputs.verdict, cold.outputs['kernel-cache-hit']], cold.log).toEqual(['passed', 'false'])
+    expect(cold.log).toContain('kernel cache: no kernel was made here before')
+    expect(storage.requests.GET).toBeGreaterThan(500)
+    const post = await step.post()
+    expect([post.status, complaints(post)]).toEqual([0, []])
+    expect(kinds().sort(), post.log).toEqual(['asked', 'build', 'ccache', 'kernel'])
+  })
+
+  it.each(['node20', 'node24'] as const)('the same ref on %s: nothing is compiled', async node => {
+    const step = freshRunner({}, { node })
+    const warm = await step.main()
+    tell(`the same on ${node}`, warm)
+    expect([warm.outputs.verdict, warm.outputs['kernel-cache-hit']], warm.log).toEqual(['passed', 'true'])
+    expect(readFileSync(join(tools, 'calls'), 'utf8')).toBe('')
+    expect((await step.post()).status).toBe(0)
+    expect(service.caches).toHaveLength(4)
+  })
+
+  it('one changed file: make does the work of that file, and the kernel is the new one', async () => {
+    const step = freshRunner({ ref: 'changed' })
+    const end = await step.main()
+    tell('one changed file', end)
+    expect([end.outputs.verdict, end.outputs['kernel-cache-hit']], end.log).toEqual(['passed', 'false'])
+    expect(end.log).toContain(' changed')
+    expect(end.log).toMatch(
+      /kernel cache: .*source: \w+ \(.*\) → \w+ \(changed: change fs\/proc\/cmdline\.c\)/,
+    )
+    expect(compiled(end)).toContain('fs/proc/cmdline.o')
+    expect(compiled(end).length, end.log).toBeLessThan(10)
+    await step.post()
+    // what was continued from a build directory that is kept is not kept again
+    expect(kinds().filter(kind => kind === 'build')).toHaveLength(1)
+  })
+
+  it("a changed option in a fork's pull request: a miss that is named, and nothing can be saved", async () => {
+    const before = service.caches.length
+    const step = freshRunner({ 'config-items': 'CONFIG_DUMMY=y' })
+    service.readOnly = true
+    const end = await step.main()
+    const post = await step.post()
+    service.readOnly = false
+    tell('one changed option', end)
+    expect([end.outputs.verdict, end.outputs['kernel-cache-hit']], end.log).toEqual(['passed', 'false'])
+    expect(end.log).toContain('CONFIG_DUMMY: n → y')
+    expect(end.summary).toContain('CONFIG_DUMMY: n → y')
+    expect(compiled(end)).toContain('drivers/net/dummy.o')
+    expect(compiled(end).length).toBeLessThan(100)
+    expect([post.status, complaints(post)]).toEqual([0, []])
+    expect(service.caches).toHaveLength(before)
+  })
+
+  it('a build that fails: its ccache is saved', async () => {
+    service.caches.length = 0
+    const step = freshRunner({ ref: 'broken' })
+    const end = await step.main()
+    expect(end.outputs.verdict, end.log).toBe('build-failed')
+    const post = await step.post()
+    expect(kinds(), post.log).toEqual(['ccache'])
+  })
+
+  it('a build that is cancelled: the verdict, what there is of results, and its ccache', async () => {
+    service.caches.length = 0
+    const step = freshRunner({}, { attempt: '2' })
+    const end = await step.main((line, kill) => {
+      if (!line.startsWith('::group::Build')) return
+      const watch = setInterval(() => {
+        if (compilations() < 200) return
+        clearInterval(watch)
+        kill('SIGINT')
+      }, 50)
+    })
+    expect(end.outputs.verdict, end.log).toBe('cancelled')
+    const post = await step.post()
+    expect(kinds(), post.log).toEqual(['ccache'])
+    expect(service.artifacts.at(-1)?.finalized).toBe(true)
+  })
+
+  it('a kernel that was damaged in the cache is built again', async () => {
+    const step = freshRunner()
+    expect((await step.main()).outputs['kernel-cache-hit']).toBe('false')
+    const [key = ''] = readdirSync(join(home, 'kernels')).filter(name => name.length === 64)
+    writeFileSync(join(home, 'kernels', key, 'vmlinux'), 'x', { flag: 'a' })
+    const again = await step.main()
+    expect(again.log).toMatch(/The cached kernel \w{12} is damaged \(vmlinux is not what was stored\)/)
+    expect([again.outputs.verdict, again.outputs['kernel-cache-hit']]).toEqual(['passed', 'false'])
+  })
+})

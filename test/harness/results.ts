@@ -9,6 +9,8 @@ export interface StoredArtifact {
   content: Buffer
   finalized: boolean
   hash?: string
+  /** days until it expires */
+  retentionDays?: number
 }
 
 /** A cache entry as it arrived. */
@@ -29,6 +31,8 @@ export interface ResultsService {
   caches: StoredCache[]
   /** refuse to store caches, as for a pull request from a fork */
   readOnly: boolean
+  /** of the signed URLs; the client masks it */
+  signature: string
   /** the token that the runner would hand to the step */
   token: string
   /** answer this many of the coming requests with that status */
@@ -43,6 +47,9 @@ async function body(request: IncomingMessage): Promise<Buffer> {
 }
 
 const base64url = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+
+/** as long as a real one, since the client masks it */
+const signature = randomUUID()
 
 export async function startResultsService(): Promise<ResultsService> {
   const artifacts: StoredArtifact[] = []
@@ -65,9 +72,14 @@ export async function startResultsService(): Promise<ResultsService> {
       }
       const key = randomUUID()
       const artifact: StoredArtifact = { name: message.name, content: Buffer.alloc(0), finalized: false }
+      if (message.expires_at)
+        artifact.retentionDays = Math.round((Date.parse(message.expires_at) - Date.now()) / 86400_000)
       artifacts.push(artifact)
       uploads.set(key, artifact)
-      return answer({ ok: true, signed_upload_url: `${url}/devstoreaccount/artifacts/${key}?sig=x` })
+      return answer({
+        ok: true,
+        signed_upload_url: `${url}/devstoreaccount/artifacts/${key}?sig=${signature}`,
+      })
     }
     if (method === 'FinalizeArtifact') {
       const artifact = artifacts.find(({ name, finalized }) => name === message.name && !finalized)
@@ -85,7 +97,7 @@ export async function startResultsService(): Promise<ResultsService> {
       const id = randomUUID()
       caches.push(cache)
       uploads.set(id, cache)
-      return answer({ ok: true, signed_upload_url: `${url}/devstoreaccount/caches/${id}?sig=x` })
+      return answer({ ok: true, signed_upload_url: `${url}/devstoreaccount/caches/${id}?sig=${signature}` })
     }
     if (method === 'FinalizeCacheEntryUpload') {
       const cache = caches.find(({ key, version }) => key === message.key && version === message.version)
@@ -103,7 +115,7 @@ export async function startResultsService(): Promise<ResultsService> {
       const id = [...uploads].find(([, content]) => content === found)?.[0]
       return answer({
         ok: true,
-        signed_download_url: `${url}/devstoreaccount/caches/${id}?sig=x`,
+        signed_download_url: `${url}/devstoreaccount/caches/${id}?sig=${signature}`,
         matched_key: found.key,
       })
     }
@@ -167,6 +179,7 @@ export async function startResultsService(): Promise<ResultsService> {
     artifacts,
     caches,
     readOnly: false,
+    signature,
     token: `${base64url({ alg: 'none' })}.${base64url({ scp: 'Actions.Results:run-backend:job-backend', exp: 4102444800 })}.x`,
     failWith(status, count) {
       failure = { status, count }

@@ -1,0 +1,307 @@
+import { constants, existsSync } from 'node:fs'
+import {
+  chmod,
+  copyFile,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { hashFile } from '../host/hash.js'
+import { cachePath } from '../host/paths.js'
+import { isAlive, type ProcessId, processId } from '../host/proc.js'
+import { describeEnd, run } from '../host/processes.js'
+import type { Kernel } from './build.js'
+import { type Identity, LAYOUT } from './identity.js'
+
+/** The kernel cache of this machine: one directory a kernel, named by its key. */
+
+/** One file of an entry; `path` is relative to it. */
+interface StoredFile {
+  path: string
+  bytes: number
+  sha256: string
+}
+
+/** What an entry says of itself, in its manifest.json. */
+export interface Manifest {
+  layout: number
+  key: string
+  identity: Identity
+  commit: { sha: string; subject: string }
+  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'configBase' | 'compiler'>
+  /** when it was built, ISO 8601 */
+  made: string
+  files: StoredFile[]
+}
+
+/** Names within an entry. `devel.tar` holds what external modules are built against. */
+const NAMES = {
+  manifest: 'manifest.json',
+  image: 'image',
+  vmlinux: 'vmlinux',
+  config: 'config',
+  modules: 'modules',
+  devel: 'devel.tar',
+} as const
+
+/**
+ * What of a build directory a later `make M=` needs beside the source (Documentation/kbuild/modules.rst): configuration,
+ * generated headers, symbol versions, and the host programs that were built.
+ */
+const DEVEL = [
+  '.config',
+  'Makefile',
+  'Module.symvers',
+  'System.map',
+  'include',
+  'scripts',
+  'arch/x86/include',
+  'tools/objtool/objtool',
+  'tools/bpf/resolve_btfids/resolve_btfids',
+  'certs/signing_key.pem',
+  'certs/signing_key.x509',
+]
+
+const isKey = (name: string) => /^[0-9a-f]{64}$/.test(name)
+
+export const entryPath = (key: string, ...rest: string[]) => cachePath('kernels', key, ...rest)
+
+/** The kernel of an entry, as a run boots it. */
+function kernelOf({ key, kernel, files }: Manifest): Kernel {
+  const directory = entryPath(key)
+  return {
+    ...kernel,
+    image: join(directory, NAMES.image),
+    vmlinux: join(directory, NAMES.vmlinux),
+    ...(files.some(({ path }) => path.startsWith(`${NAMES.modules}/`))
+      ? { modules: join(directory, NAMES.modules) }
+      : {}),
+    reused: true,
+  }
+}
+
+async function readManifest(key: string): Promise<Manifest | undefined> {
+  try {
+    const manifest = JSON.parse(await readFile(entryPath(key, NAMES.manifest), 'utf8')) as Manifest
+    return manifest.layout === LAYOUT && manifest.key === key ? manifest : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The first file of an entry that is not what the manifest says; undefined if all are. */
+async function firstWrong({ key, files }: Manifest): Promise<string | undefined> {
+  const checked = await Promise.all(
+    files.map(async ({ path, sha256 }) => ((await hashFile(entryPath(key, path))) === sha256 ? '' : path)),
+  )
+  return checked.find(path => path !== '')
+}
+
+export interface Found {
+  kernel: Kernel
+  manifest: Manifest
+}
+
+/**
+ * The kernel of this key, each of its files verified by hash; undefined if there is none. An entry that was damaged is
+ * removed and told of. The one that is returned is held: it stays until this process has ended.
+ */
+export async function findKernel(key: string, warn: (sentence: string) => void): Promise<Found | undefined> {
+  const manifest = await readManifest(key)
+  if (!manifest) return undefined
+  await hold(key)
+  const wrong = await firstWrong(manifest)
+  if (wrong !== undefined) {
+    warn(
+      `The cached kernel ${key.slice(0, 12)} is damaged (${wrong} is not what was stored); it is built again.`,
+    )
+    await rm(entryPath(key), { recursive: true, force: true })
+    return undefined
+  }
+  const now = new Date()
+  await utimes(entryPath(key, NAMES.manifest), now, now).catch(() => {})
+  return { kernel: kernelOf(manifest), manifest }
+}
+
+/** The resolved configuration of an entry; undefined if it is gone. */
+export async function configOf(key: string): Promise<string | undefined> {
+  return await readFile(entryPath(key, NAMES.config), 'utf8').catch(() => undefined)
+}
+
+async function copyInto(directory: string, kernel: Kernel, out: string): Promise<void> {
+  const copy = (from: string, name: string) =>
+    copyFile(from, join(directory, name), constants.COPYFILE_FICLONE)
+  await Promise.all([
+    copy(kernel.image, NAMES.image),
+    copy(kernel.vmlinux, NAMES.vmlinux),
+    copy(join(out, '.config'), NAMES.config),
+    kernel.modules
+      ? cp(kernel.modules, join(directory, NAMES.modules), {
+          recursive: true,
+          mode: constants.COPYFILE_FICLONE,
+          // `build` and `source` point into a directory that is not part of the kernel
+          filter: source => !/\/lib\/modules\/[^/]+\/(?:build|source)$/.test(source),
+        })
+      : undefined,
+    packDevel(join(directory, NAMES.devel), out),
+  ])
+  await chmod(join(directory, NAMES.image), 0o644)
+}
+
+async function packDevel(file: string, out: string): Promise<void> {
+  const there = DEVEL.filter(path => existsSync(join(out, path)))
+  const end = await run({
+    file: 'tar',
+    // compiled objects of host programs are of no use to a module
+    args: ['-C', out, '--exclude=*.o', '--exclude=*.o.cmd', '-cf', file, '--', ...there],
+    deadline: 120,
+  })
+  if (end.status !== 0) throw new Error(describeEnd('tar', end))
+}
+
+/**
+ * Copies a kernel that was just built into the cache and returns it from there, held. `out` is its build directory.
+ * Two that store the same kernel at once do not disturb each other: entries appear whole or not at all.
+ */
+export async function storeKernel(
+  key: string,
+  from: { kernel: Kernel; out: string; identity: Identity; commit: Manifest['commit'] },
+): Promise<Kernel> {
+  const { kernel, out, identity, commit } = from
+  await mkdir(cachePath('kernels'), { recursive: true })
+  const draft = await mkdtemp(cachePath('kernels', 'draft-'))
+  try {
+    await copyInto(draft, kernel, out)
+    const { arch, release, configHash, configBase, compiler } = kernel
+    const manifest: Manifest = {
+      ...{ layout: LAYOUT, key, identity, commit, made: new Date().toISOString() },
+      kernel: { arch, release, configHash, configBase, compiler },
+      files: await listFiles(draft),
+    }
+    await writeFile(join(draft, NAMES.manifest), JSON.stringify(manifest))
+    await rm(entryPath(key), { recursive: true, force: true })
+    await rename(draft, entryPath(key))
+    await hold(key)
+    const { ccache } = kernel
+    return { ...kernelOf(manifest), reused: false, ...(ccache ? { ccache } : {}) }
+  } finally {
+    await rm(draft, { recursive: true, force: true })
+  }
+}
+
+async function listFiles(directory: string): Promise<StoredFile[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+  const paths = entries
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name).slice(directory.length + 1))
+  return await Promise.all(
+    paths.sort().map(async path => {
+      const { size: bytes } = await stat(join(directory, path))
+      return { path, bytes, sha256: (await hashFile(join(directory, path))) ?? '' }
+    }),
+  )
+}
+
+/** Unpacks what external modules are built against into a directory. */
+export async function unpackDevel(key: string, directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true })
+  const end = await run({
+    file: 'tar',
+    args: ['-C', directory, '-xf', entryPath(key, NAMES.devel)],
+    deadline: 120,
+  })
+  if (end.status !== 0) throw new Error(describeEnd('tar', end))
+}
+
+const holders = (key: string) => cachePath('kernels', 'held', key)
+
+/** Notes that this process uses an entry, so that none is pruned under a guest. */
+export async function hold(key: string): Promise<void> {
+  await mkdir(holders(key), { recursive: true })
+  await writeFile(join(holders(key), String(process.pid)), JSON.stringify(processId(process.pid)))
+}
+
+async function isHeld(key: string): Promise<boolean> {
+  let held = false
+  for (const name of await readdir(holders(key)).catch(() => [])) {
+    const path = join(holders(key), name)
+    const owner = await readFile(path, 'utf8')
+      .then(text => JSON.parse(text) as ProcessId)
+      .catch(() => undefined)
+    if (owner && isAlive(owner)) held = true
+    else await rm(path, { force: true })
+  }
+  return held
+}
+
+/** An entry as `kc cache` lists it. */
+export interface Entry {
+  manifest: Manifest
+  bytes: number
+  /** when it was stored or used last */
+  used: Date
+}
+
+/** All entries, the one that was used last first. */
+export async function listKernels(): Promise<Entry[]> {
+  const names = (await readdir(cachePath('kernels')).catch(() => [])).filter(isKey)
+  const entries = await Promise.all(
+    names.map(async key => {
+      const manifest = await readManifest(key)
+      const info = await stat(entryPath(key, NAMES.manifest)).catch(() => undefined)
+      if (!manifest || !info) return []
+      const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0)
+      return [{ manifest, bytes, used: info.mtime }]
+    }),
+  )
+  return entries.flat().sort((a, b) => b.used.getTime() - a.used.getTime())
+}
+
+/**
+ * Removes the entries that were not used for longest until the rest fits into `maxBytes`, none that a run holds; also
+ * what an older layout or a killed run left. Returns what was removed.
+ */
+export async function pruneKernels(maxBytes: number): Promise<Entry[]> {
+  const entries = await listKernels()
+  const removed: Entry[] = []
+  let total = 0
+  for (const entry of entries) {
+    total += entry.bytes
+    const { key } = entry.manifest
+    if (total <= maxBytes || (await isHeld(key))) continue
+    await rm(entryPath(key), { recursive: true, force: true })
+    await rm(holders(key), { recursive: true, force: true })
+    total -= entry.bytes
+    removed.push(entry)
+  }
+  await removeLeftovers(new Set(entries.map(({ manifest }) => manifest.key)))
+  return removed
+}
+
+const HOUR_MS = 3600_000
+
+async function removeLeftovers(known: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(cachePath('kernels')).catch(() => [])) {
+    const path = cachePath('kernels', name)
+    const stale = isKey(name) ? !known.has(name) : basename(name).startsWith('draft-')
+    if (!stale) continue
+    const info = await stat(path).catch(() => undefined)
+    if (info && Date.now() - info.mtimeMs > HOUR_MS) await rm(path, { recursive: true, force: true })
+  }
+}
+
+/** Writes a small file whole or not at all. */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  const draft = `${path}.${process.pid}`
+  await writeFile(draft, text)
+  await rename(draft, path)
+}

@@ -1,0 +1,132 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import * as core from '@actions/core'
+import { type Kind, type Offer, placeOf, prepareOffer, type RemoteCaches } from '../build/remote.js'
+import { messageOf } from '../errors.js'
+import { sha256 } from '../host/hash.js'
+import { cachePath } from '../host/paths.js'
+
+/** Changes when what is stored is laid out differently. */
+const LAYOUT = 1
+
+/** What each kind is called in the log. */
+const NAMES: Record<Kind, string> = {
+  kernel: 'kernel cache',
+  asked: 'kernel cache (index)',
+  build: 'build directory',
+  ccache: 'ccache',
+}
+
+const cacheKey = (kind: Kind, key: string) => `kernelcraft-${kind}-${LAYOUT}-${key}`
+
+/**
+ * The path is part of what GitHub compares (a hash of the words themselves), so it is the same word on every runner:
+ * with a tilde, whatever the user is called.
+ */
+function storedPath(kind: Kind, key: string): string {
+  const path = placeOf(kind, key)
+  return path.startsWith(`${homedir()}/`) ? `~${path.slice(homedir().length)}` : path
+}
+
+const since = (start: number) => `${((performance.now() - start) / 1000).toFixed(1)} s`
+
+/** Whether GitHub's cache can be reached from this step at all. */
+function hasService(env: NodeJS.ProcessEnv): boolean {
+  return Boolean(env.ACTIONS_RESULTS_URL && env.ACTIONS_RUNTIME_TOKEN)
+}
+
+/**
+ * True for a machine that keeps nothing between jobs. One that does has its own caches, which are nearer and larger. A
+ * step that comes after another one of the same job finds what that one left, and the job's mark on it.
+ */
+function isFresh(env: NodeJS.ProcessEnv): boolean {
+  const mark = cachePath('kernels', 'job')
+  const job = [env.GITHUB_RUN_ID, env.GITHUB_RUN_ATTEMPT, env.GITHUB_JOB, env.RUNNER_NAME].join(' ')
+  const kept = (['kernels', 'ccache'] as const).some(room => {
+    const path = cachePath(room)
+    return existsSync(path) && readdirSync(path).length > 0
+  })
+  if (kept) return existsSync(mark) && readFileSync(mark, 'utf8') === job
+  mkdirSync(cachePath('kernels'), { recursive: true })
+  writeFileSync(mark, job)
+  return true
+}
+
+/**
+ * GitHub's cache for the pipeline; undefined where there is none, or no need of one. What is offered goes to `remember`,
+ * for post. No trouble with the service is more than a line of information.
+ */
+export function githubCaches(
+  env: NodeJS.ProcessEnv,
+  step: string,
+  remember: (offers: readonly Offer[]) => void,
+): RemoteCaches | undefined {
+  if (!hasService(env)) return undefined
+  if (!isFresh(env)) {
+    core.info('This machine keeps its own caches: nothing is restored from GitHub or saved there.')
+    return undefined
+  }
+  const offers: Offer[] = []
+  const job = sha256(`${env.GITHUB_JOB} ${step}`).slice(0, 12)
+  return {
+    unique: [env.GITHUB_RUN_ID, env.GITHUB_RUN_ATTEMPT, job].filter(Boolean).join('-'),
+    offer(offer) {
+      offers.push(offer)
+      remember(offers)
+    },
+    async restore(kind, key, prefixes = []) {
+      const start = performance.now()
+      try {
+        // loaded only now: it is most of the bundle
+        const { restoreCache } = await import('@actions/cache')
+        const found = await restoreCache(
+          [storedPath(kind, key)],
+          cacheKey(kind, key),
+          prefixes.map(prefix => cacheKey(kind, prefix)),
+        )
+        core.info(
+          found
+            ? `${NAMES[kind]}: restored ${found} in ${since(start)}.`
+            : `${NAMES[kind]}: nothing to restore (${since(start)}).`,
+        )
+        return found?.slice(cacheKey(kind, '').length)
+      } catch (error) {
+        core.info(`${NAMES[kind]}: could not be restored (${messageOf(error)}).`)
+        return undefined
+      }
+    },
+  }
+}
+
+/** Saves what main offered, each for itself, also after a run that failed. Never throws. */
+export async function saveOffers(offers: readonly Offer[]): Promise<void> {
+  for (const offer of offers) {
+    const name = NAMES[offer.kind]
+    try {
+      await saveOffer(offer, name)
+    } catch (error) {
+      core.info(`${name}: not saved (${messageOf(error)}).`)
+    }
+  }
+}
+
+async function saveOffer(offer: Offer, name: string): Promise<void> {
+  const { kind, key } = offer
+  const path = storedPath(kind, key)
+  const full = cacheKey(kind, key)
+  const { restoreCache, saveCache } = await import('@actions/cache')
+  // saveCache packs everything before it learns that the key is taken: look first
+  if ((await restoreCache([path], full, [], { lookupOnly: true })) === full) {
+    core.info(`${name}: ${full} is there already.`)
+    return
+  }
+  const reason = await prepareOffer(offer)
+  if (reason !== undefined) {
+    core.info(`${name}: ${reason}, nothing is saved.`)
+    return
+  }
+  const start = performance.now()
+  // -1: the service said no, and the client has told why
+  const id = await saveCache([path], full)
+  core.info(id === -1 ? `${name}: not saved.` : `${name}: saved as ${full} in ${since(start)}.`)
+}
