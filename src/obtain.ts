@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { copyFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -9,14 +10,15 @@ import {
   pruneAnswers,
 } from './build/asked.js'
 import { type Built, build, type Kernel } from './build/build.js'
-import { ccacheContents, ccacheKeys, findCcache } from './build/ccache.js'
+import { type Ccache, ccacheContents, ccacheKeys, findCcache } from './build/ccache.js'
 import { type Identity, kernelKey, questionKey } from './build/identity.js'
 import { notePrevious, takePrevious } from './build/previous.js'
 import type { RemoteCaches } from './build/remote.js'
-import { isSmallChange, isUnbuilt, openParcel, type Parcel, placeParcel } from './build/reuse.js'
+import { isSmallChange, openParcel, type Parcel, placeParcel } from './build/reuse.js'
 import { findKernel, pruneKernels, storeKernel } from './build/store.js'
 import { findToolchain, type Toolchain } from './build/toolchain.js'
 import { type Config, configure, whatIsAsked } from './config/config.js'
+import type { Kbuild } from './config/explain.js'
 import { sha256 } from './host/hash.js'
 import type { Log } from './log.js'
 import { FILES } from './report/files.js'
@@ -77,8 +79,9 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
   if (!request.kernelCache) {
     const workspace = await takeWorkspace(source)
     try {
-      const { config } = await configureIn(workspace, making)
-      const { kernel } = await buildIn(workspace, config, making)
+      const workshop = await openWorkshop(workspace, making)
+      const { config } = await configureIn(workshop, making)
+      const { kernel } = await buildIn(workshop, config, making)
       await notePrevious(source, kernel, config.text)
       return { kernel, release: workspace.release }
     } catch (error) {
@@ -97,7 +100,8 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
 
   const workspace = await takeWorkspace(source)
   try {
-    const { config, warnings } = await configureIn(workspace, making, known.parcel)
+    const workshop = await openWorkshop(workspace, making)
+    const { config, warnings } = await configureIn(workshop, making, known.parcel)
     const key = kernelKey(identity, config.hash)
     const made = { identity, commit: commitOf(source), config: config.text }
     const differs = await differsFromNearest(madeOf(made))
@@ -114,7 +118,7 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
     }
     const miss = { key, hit: false, ...(differs ? { differs } : {}) }
     at.log.info(describeMiss(differs))
-    const built = await buildIn(workspace, config, making)
+    const built = await buildIn(workshop, config, making)
     const out = join(workspace.source, outOf(request))
     const kernel = await storeKernel(key, { kernel: built.kernel, out, identity, commit: commitOf(source) })
     await note()
@@ -233,25 +237,35 @@ function offerBuild(
   at.remote?.offer({ kind: 'build', key: buildKey(at), out, gitDir: at.source.gitDir, made })
 }
 
-const kbuildIn = (workspace: Workspace, { request }: Making, ccache: boolean) => {
+/** A workspace, and how make is called in it. */
+interface Workshop {
+  workspace: Workspace
+  kbuild: Kbuild
+  ccache?: Ccache
+}
+
+async function openWorkshop(workspace: Workspace, { request, log }: Making): Promise<Workshop> {
+  const ccache = await findCcache(request, workspace.directory)
+  if (request.ccache && !ccache) log.warning('ccache is not installed: every build compiles everything.')
   const out = outOf(request)
   const compilers = ccache ? ['CC=ccache gcc', 'HOSTCC=ccache gcc'] : []
   return {
-    source: workspace.source,
-    out,
-    makeArgs: [`O=${out}`, `LOCALVERSION=${request.localversion}`, ...compilers],
+    workspace,
+    kbuild: {
+      source: workspace.source,
+      out,
+      makeArgs: [`O=${out}`, `LOCALVERSION=${request.localversion}`, ...compilers],
+    },
+    ...(ccache ? { ccache } : {}),
   }
 }
 
 async function configureIn(
-  workspace: Workspace,
+  { workspace, kbuild }: Workshop,
   at: Making,
   parcel?: Parcel,
 ): Promise<{ config: Config; warnings: string[] }> {
   const { request, source, result, cancel, question } = at
-  const ccache = await findCcache(request, workspace.directory)
-  if (request.ccache && !ccache) at.log.warning('ccache is not installed: every build compiles everything.')
-  const kbuild = kbuildIn(workspace, at, ccache !== undefined)
   const warnings: string[] = []
   const log: Log = {
     ...at.log,
@@ -264,7 +278,8 @@ async function configureIn(
     'config',
     `Configure (${request.configBase.kind})`,
     async () => {
-      const place = parcel !== undefined && isUnbuilt(workspace.source, kbuild.out)
+      // never over a build directory that this machine has itself
+      const place = parcel !== undefined && !existsSync(join(workspace.source, kbuild.out))
       await checkOut(source, workspace, cancel)
       if (parcel && place) await placeParcel(parcel, workspace.source, kbuild.out)
       try {
@@ -282,15 +297,19 @@ async function configureIn(
   return { config, warnings }
 }
 
-async function buildIn(workspace: Workspace, config: Config, at: Making): Promise<Built> {
+async function buildIn({ kbuild, ccache }: Workshop, config: Config, at: Making): Promise<Built> {
   const { request, source, toolchain, result } = at
-  const ccache = await findCcache(request, workspace.directory)
-  const kbuild = kbuildIn(workspace, at, ccache !== undefined)
   const buildLog = join(result.runDirectory, FILES.build)
   return await at.stage(
     'build',
     `Build ${source.version}`,
-    () => build(request, { source, config, kbuild, toolchain, ccache, buildLog }, at.log, at.cancel),
+    () =>
+      build(
+        request,
+        { source, config, kbuild, toolchain, buildLog, ...(ccache ? { ccache } : {}) },
+        at.log,
+        at.cancel,
+      ),
     ({ kernel, steps }) => {
       const calls = kernel.ccache ? kernel.ccache.hits + kernel.ccache.misses : 0
       return `${kernel.release}, ${steps} steps${calls > 0 ? `, ccache answered ${kernel.ccache?.hits} of ${calls} calls` : ''}`

@@ -1,9 +1,9 @@
-import { readdir, readFile, rm, stat } from 'node:fs/promises'
+import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readConfig } from '../config/fragments.js'
+import { readJson, writeWhole } from '../host/files.js'
 import { cachePath } from '../host/paths.js'
 import { differences, type Identity, type Made } from './identity.js'
-import { writeWhole } from './store.js'
 
 /**
  * What Kconfig answered to a question, noted when a kernel was made of it. With it a kernel is found by what was asked,
@@ -27,16 +27,9 @@ export async function noteAnswer(answer: Answer): Promise<void> {
   await writeWhole(join(directory(), `${answer.question}.json`), JSON.stringify(answer))
 }
 
-async function readAnswer(name: string): Promise<Answer | undefined> {
-  return await readFile(join(directory(), name), 'utf8').then(
-    text => JSON.parse(text) as Answer,
-    () => undefined,
-  )
-}
-
 /** The answer to exactly this question; undefined if it was never asked here. */
 export async function findAnswer(question: string): Promise<Answer | undefined> {
-  return await readAnswer(`${question}.json`)
+  return await readJson<Answer>(join(directory(), `${question}.json`))
 }
 
 /** The made kernel of an answer or of a new one, to be compared. */
@@ -76,7 +69,7 @@ export async function differsFromNearest(now: Made): Promise<string[] | undefine
   const newest = (await newestFirst()).slice(0, MOST_COMPARED)
   let best: string[] | undefined
   for (const name of newest) {
-    const answer = await readAnswer(name)
+    const answer = await readJson<Answer>(join(directory(), name))
     if (!answer) continue
     const found = differences(madeOf(answer), now)
     // the newest of those that are equally near

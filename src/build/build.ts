@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import type { Config } from '../config/config.js'
 import type { Kbuild } from '../config/explain.js'
 import { BuildError, InfraError } from '../errors.js'
+import { readJson } from '../host/files.js'
 import { describeEnd, lastLines, run } from '../host/processes.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request.js'
@@ -41,10 +42,7 @@ const stampPath = (out: string) => join(out, '.kernelcraft.json')
 
 /** What a build directory was made from; undefined if it is not known to be whole. */
 export async function readStamp(out: string): Promise<Stamp | undefined> {
-  return await readFile(stampPath(out), 'utf8').then(
-    text => JSON.parse(text) as Stamp,
-    () => undefined,
-  )
+  return await readJson<Stamp>(stampPath(out))
 }
 
 export interface BuildFrom {

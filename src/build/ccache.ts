@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readJson } from '../host/files.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { run } from '../host/processes.js'
@@ -67,9 +68,7 @@ export async function ccacheFacts(ccache: Ccache, seconds: number): Promise<Ccac
   if (misses >= ENOUGH && hits * 10 < misses) {
     await writeFile(costs, JSON.stringify({ secondsPerMiss: seconds / misses }))
   }
-  const known = await readFile(costs, 'utf8')
-    .then(text => (JSON.parse(text) as { secondsPerMiss: number }).secondsPerMiss)
-    .catch(() => undefined)
+  const known = (await readJson<{ secondsPerMiss: number }>(costs))?.secondsPerMiss
   // what was not waited for: the hits at the price of misses, less what this build took beyond its own misses
   const saved = known === undefined ? undefined : (hits + misses) * known - seconds
   return {

@@ -1,11 +1,12 @@
-import { copyFile, readFile } from 'node:fs/promises'
+import { copyFile } from 'node:fs/promises'
 import { InfraError } from '../errors.js'
+import { readJson, writeWhole } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import type { Source } from '../source/source.js'
 import { sourceName } from '../source/workspace.js'
 import type { Kernel } from './build.js'
-import { hold, writeWhole } from './store.js'
+import { hold } from './store.js'
 
 /** The kernel that was made last for a source's repository and series (`--skip-build`). */
 export interface Previous {
@@ -35,10 +36,7 @@ export async function notePrevious(source: Source, kernel: Kernel, config: strin
 
 /** Finds it again, with its image copied to `image`: the next build may come before this guest has ended. */
 export async function takePrevious(source: Source, arch: string, image: string): Promise<Previous> {
-  const note = await readFile(noteOf(source, arch), 'utf8').then(
-    text => JSON.parse(text) as Previous,
-    () => undefined,
-  )
+  const note = await readJson<Previous>(noteOf(source, arch))
   const none = new InfraError(
     'There is no kernel to test without building one: run once without --skip-build.',
   )

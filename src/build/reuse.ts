@@ -1,4 +1,4 @@
-import { existsSync, lutimesSync } from 'node:fs'
+import { lutimesSync } from 'node:fs'
 import { link, lstat, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cachePath } from '../host/paths.js'
@@ -112,11 +112,6 @@ export async function placeParcel(parcel: Parcel, source: string, out: string): 
   await mkdir(source, { recursive: true })
   await rename(parcelPath(OUT), join(source, out))
   await rm(parcelPath(), { recursive: true, force: true })
-}
-
-/** True where nothing was built yet, so that a parcel may take the place. */
-export function isUnbuilt(source: string, out: string): boolean {
-  return !existsSync(join(source, out))
 }
 
 /** Files that decide over no more than the object they are compiled into, or over none. */

@@ -13,7 +13,8 @@ import {
   utimes,
   writeFile,
 } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
+import { readJson } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { isAlive, type ProcessId, processId } from '../host/proc.js'
@@ -89,12 +90,8 @@ function kernelOf({ key, kernel, files }: Manifest): Kernel {
 }
 
 async function readManifest(key: string): Promise<Manifest | undefined> {
-  try {
-    const manifest = JSON.parse(await readFile(entryPath(key, NAMES.manifest), 'utf8')) as Manifest
-    return manifest.layout === LAYOUT && manifest.key === key ? manifest : undefined
-  } catch {
-    return undefined
-  }
+  const manifest = await readJson<Manifest>(entryPath(key, NAMES.manifest))
+  return manifest?.layout === LAYOUT && manifest.key === key ? manifest : undefined
 }
 
 /** The first file of an entry that is not what the manifest says; undefined if all are. */
@@ -210,17 +207,6 @@ async function listFiles(directory: string): Promise<StoredFile[]> {
   )
 }
 
-/** Unpacks what external modules are built against into a directory. */
-export async function unpackDevel(key: string, directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true })
-  const end = await run({
-    file: 'tar',
-    args: ['-C', directory, '-xf', entryPath(key, NAMES.devel)],
-    deadline: 120,
-  })
-  if (end.status !== 0) throw new Error(describeEnd('tar', end))
-}
-
 const holders = (key: string) => cachePath('kernels', 'held', key)
 
 /** Notes that this process uses an entry, so that none is pruned under a guest. */
@@ -233,9 +219,7 @@ async function isHeld(key: string): Promise<boolean> {
   let held = false
   for (const name of await readdir(holders(key)).catch(() => [])) {
     const path = join(holders(key), name)
-    const owner = await readFile(path, 'utf8')
-      .then(text => JSON.parse(text) as ProcessId)
-      .catch(() => undefined)
+    const owner = await readJson<ProcessId>(path)
     if (owner && isAlive(owner)) held = true
     else await rm(path, { force: true })
   }
@@ -291,17 +275,9 @@ const HOUR_MS = 3600_000
 async function removeLeftovers(known: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(cachePath('kernels')).catch(() => [])) {
     const path = cachePath('kernels', name)
-    const stale = isKey(name) ? !known.has(name) : basename(name).startsWith('draft-')
+    const stale = isKey(name) ? !known.has(name) : name.startsWith('draft-')
     if (!stale) continue
     const info = await stat(path).catch(() => undefined)
     if (info && Date.now() - info.mtimeMs > HOUR_MS) await rm(path, { recursive: true, force: true })
   }
-}
-
-/** Writes a small file whole or not at all. */
-export async function writeWhole(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
-  const draft = `${path}.${process.pid}`
-  await writeFile(draft, text)
-  await rename(draft, path)
 }

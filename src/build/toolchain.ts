@@ -6,9 +6,8 @@ import { installCommand, missingTools, which } from '../host/tools.js'
 
 /** What compiles. */
 export interface Toolchain {
-  /** first lines of the compiler's and the linker's --version */
+  /** first line of the compiler's --version */
   compiler: string
-  linker: string
   /** each tool that a kernel follows from: the first line of its --version, and a hash of the program itself */
   identity: Readonly<Record<string, string>>
 }
@@ -39,7 +38,7 @@ const TOOLS = ['gcc', 'as', 'ld', 'objcopy', 'pahole', 'rustc', 'bindgen'] as co
  * A tool's version and hash; undefined where it is not installed. Of gcc the compiler proper is hashed as well: a
  * distribution's update may change it and leave driver and version as they were.
  */
-async function identify(tool: string): Promise<string | undefined> {
+async function identify(tool: string): Promise<{ version: string; hash: string } | undefined> {
   const path = await which(tool)
   if (!path) return undefined
   const programs = [path]
@@ -49,18 +48,15 @@ async function identify(tool: string): Promise<string | undefined> {
     firstLine(path),
     ...programs.map(async program => await hashFile(await realpath(program).catch(() => program))),
   ])
-  return `${version} [${sha256(JSON.stringify(hashes)).slice(0, 12)}]`
+  return { version: version ?? '', hash: sha256(JSON.stringify(hashes)).slice(0, 12) }
 }
 
 /** Finds out what this machine compiles with. Nothing is compiled. */
 export async function findToolchain(): Promise<Toolchain> {
-  const [compiler, linker, ...found] = await Promise.all([
-    firstLine('gcc'),
-    firstLine('ld'),
-    ...TOOLS.map(async tool => [tool, await identify(tool)] as const),
-  ])
-  const identity = Object.fromEntries(
-    found.filter((entry): entry is [(typeof TOOLS)[number], string] => !!entry[1]),
-  )
-  return { compiler, linker, identity }
+  const found = await Promise.all(TOOLS.map(async tool => [tool, await identify(tool)] as const))
+  const there = found.flatMap(([tool, is]) => (is ? [[tool, is] as const] : []))
+  return {
+    compiler: there.find(([tool]) => tool === 'gcc')?.[1].version ?? '',
+    identity: Object.fromEntries(there.map(([tool, { version, hash }]) => [tool, `${version} [${hash}]`])),
+  }
 }

@@ -97,17 +97,15 @@ export function parcels(runDirectory: string, naming: Naming): Parcel[] {
     { name: naming.artifact, files: there(KEPT), ...days(naming.retentionDays), outputs: 'artifact' },
     {
       name: `${naming.artifact}-vmcore`,
-      files: there(DUMP),
+      // without its dump a vmlinux is of no use to anybody
+      files: existsSync(join(runDirectory, FILES.vmcore)) ? there(DUMP) : [],
       ...days(naming.vmcoreRetentionDays ?? naming.retentionDays),
       // the vmcore is compressed page by page, and the vmlinux is not worth a minute of zlib
       compressionLevel: 0,
       outputs: 'vmcore-artifact',
     },
   ]
-  // without its dump a vmlinux is of no use to anybody
-  return made.filter(
-    ({ files }) => files.length > 0 && !(files.length === 1 && files[0]?.endsWith('/vmlinux')),
-  )
+  return made.filter(({ files }) => files.length > 0)
 }
 
 /** Uploads what the run directory holds. Trouble with the upload is told and changes nothing else. */

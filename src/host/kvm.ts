@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { sha256 } from './hash.js'
 import { cachePath } from './paths.js'
 
 /**
@@ -11,7 +11,7 @@ export type KvmState = 'absent' | 'unproven' | 'proven' | 'broken'
 
 async function proofPath(): Promise<string> {
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'unknown')
-  return cachePath('kvm', createHash('sha256').update(boot).digest('hex').slice(0, 16))
+  return cachePath('kvm', sha256(boot).slice(0, 16))
 }
 
 export async function kvmState(): Promise<KvmState> {

@@ -193,27 +193,26 @@ function artifacts({ artifacts: uploaded = [] }: SummaryPlace): string {
   return `Artifacts: ${uploaded.map(({ name, url }) => `[${inline(name)}](${url})`).join(', ')}`
 }
 
-const fold = (title: string, text: string) =>
-  text === '' ? '' : `<details><summary>${title}</summary>\n\n${text}\n\n</details>`
+const fold = (title: string, text: string) => `<details><summary>${title}</summary>\n\n${text}\n\n</details>`
 
 /** The result as Markdown, for a job summary and for summary.md. Well under GitHub's 1 MiB whatever the guest said. */
 export function summarize(result: Result, place: SummaryPlace = {}): string {
   const { style = 'auto' } = place
   const compact = style === 'compact' || (style === 'auto' && result.verdict === 'passed')
   const warnings = result.warnings.slice(0, 20).map(warning => `- ⚠️ ${inline(warning)}`)
-  const about = [facts(result, place), timings(result), picture(result)].filter(part => part !== '')
   const repeat = `Repeat it at a desk, in a checkout of the tree:\n\n${codeBlock(result.repeat, 200, 16 * 1024)}`
+  const tested = facts(result, place)
+  const took = [timings(result), picture(result), repeat].filter(part => part !== '').join('\n\n')
   return [
     `## ${MARKS[result.verdict]} KernelCraft: ${result.verdict}`,
     `${inline(sentence(result))}${compact && result.kernel ? ` \`${result.kernel.release}\`, ${seconds(result.seconds)}.` : ''}`,
-    ...(compact ? [] : [facts(result, place)]),
+    compact ? '' : tested,
     warnings.join('\n'),
     findings(result),
     result.tests ? renderTests(result.tests) : '',
     vmcore(result),
     result.verdict === 'passed' ? consoleTail(result) : trouble(result),
-    ...(compact ? [fold('What was tested, and where the time went', [...about, repeat].join('\n\n'))] : []),
-    ...(compact ? [] : [timings(result), picture(result), repeat]),
+    compact ? fold('What was tested, and where the time went', `${tested}\n\n${took}`) : took,
     artifacts(place),
   ]
     .filter(part => part !== '')

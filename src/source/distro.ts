@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { SourceError } from '../errors.js'
+import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { describeEnd, lastLines, run } from '../host/processes.js'
 import type { Log } from '../log.js'
@@ -73,9 +73,7 @@ export async function distroRepository(
   const gitDir = cachePath('trees', 'distro.git')
   if (!existsSync(join(gitDir, 'HEAD'))) await git(['init', '--quiet', '--bare', gitDir])
   const owner = await packageOf(archive.path)
-  const tag = owner
-    ? packageTag(owner.version)
-    : `archive/${createHash('sha256').update(archive.path).digest('hex').slice(0, 12)}`
+  const tag = owner ? packageTag(owner.version) : `archive/${sha256(archive.path).slice(0, 12)}`
   if (!(await resolveCommit(gitDir, `refs/tags/${tag}`))) {
     await importArchive(archive, { gitDir, tag, owner }, log, cancel)
   }

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SourceError } from '../errors.js'
+import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { lastLines } from '../host/processes.js'
 import type { Log } from '../log.js'
@@ -11,7 +11,7 @@ import type { Tree } from './trees.js'
 
 /** Where a URL's objects are kept: a name that a person recognizes, and a hash that is unique. */
 export function repositoryPath(url: string, suffix = ''): string {
-  const hash = createHash('sha256').update(url).digest('hex').slice(0, 12)
+  const hash = sha256(url).slice(0, 12)
   const name = url
     .replace(/\.git\/?$/, '')
     .split(/[/:]/)
@@ -99,7 +99,7 @@ async function hasTree(gitDir: string, sha: string): Promise<boolean> {
 
 async function fetchOne(url: string, ref: string, call: GitCall): Promise<{ sha?: string; stderr: string }> {
   // a name of its own for each ref: another run may fetch another ref at the same time
-  const kept = `refs/kernelcraft/${createHash('sha256').update(ref).digest('hex').slice(0, 16)}`
+  const kept = `refs/kernelcraft/${sha256(ref).slice(0, 16)}`
   const end = await tryGit(
     [
       'fetch',

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { link, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
+import { readJson } from '../host/files.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { isAlive, type ProcessId, processId } from '../host/proc.js'
@@ -33,9 +34,7 @@ async function takeLock(path: string): Promise<boolean> {
     } finally {
       await rm(draft, { force: true })
     }
-    const owner = await readFile(path, 'utf8')
-      .then(text => JSON.parse(text) as ProcessId)
-      .catch(() => undefined)
+    const owner = await readJson<ProcessId>(path)
     if (owner && isAlive(owner)) return false
     await rm(path, { force: true })
   }

@@ -13,8 +13,12 @@ import { CACHE, scratch } from '../kc.js'
  * remote storage where an earlier session of these tests has filled it, so that only the very first one takes minutes.
  */
 
-const git = (gitDir: string, args: string[], input?: string) =>
-  execFileSync('git', [`--git-dir=${gitDir}`, ...args], { encoding: 'utf8', input: input ?? '' }).trim()
+/** What a git that reads `input` prints, as it is. */
+const git = (gitDir: string, args: string[], { input = '', env = {} } = {}) =>
+  execFileSync('git', [`--git-dir=${gitDir}`, ...args], {
+    ...{ encoding: 'utf8', input },
+    env: { ...process.env, ...env },
+  })
 
 let service: ResultsService
 let storage: CcacheStorage
@@ -26,14 +30,8 @@ const steps: Step[] = []
 /** A commit on top of another one, with one file changed. */
 function commit(branch: string, parent: string, file: string, change: (text: string) => string): void {
   const env = { GIT_INDEX_FILE: join(repository, `index-${branch}`) }
-  const run = (args: string[], input?: string) =>
-    execFileSync('git', [`--git-dir=${repository}`, ...args], {
-      ...{ encoding: 'utf8', input: input ?? '' },
-      env: { ...process.env, ...env },
-    }).trim()
-  const text = execFileSync('git', [`--git-dir=${repository}`, 'cat-file', 'blob', `${parent}:${file}`], {
-    encoding: 'utf8',
-  })
+  const run = (args: string[], input?: string) => git(repository, args, { input, env }).trim()
+  const text = git(repository, ['cat-file', 'blob', `${parent}:${file}`])
   const changed = change(text)
   if (changed === text) throw new Error(`${file} is as it was`)
   const blob = run(['hash-object', '-w', '--stdin'], changed)
@@ -56,7 +54,7 @@ beforeAll(async () => {
   execFileSync('git', ['init', '--quiet', '--bare', repository])
   mkdirSync(join(repository, 'objects', 'info'), { recursive: true })
   writeFileSync(join(repository, 'objects', 'info', 'alternates'), `${join(source, 'objects')}\n`)
-  git(repository, ['update-ref', 'refs/heads/base', git(source, ['rev-parse', '6.12'])])
+  git(repository, ['update-ref', 'refs/heads/base', git(source, ['rev-parse', '6.12']).trim()])
   commit('changed', 'base', 'fs/proc/cmdline.c', text =>
     text.replace('seq_putc(m', 'seq_puts(m, " changed");\n\tseq_putc(m'),
   )

@@ -14,13 +14,7 @@ import { ROOT } from '../kc.js'
 import { type Input, type Step, workflow, workflows } from '../workflows.js'
 
 /** Inputs of the action that workflows may use before action.yml has them. Empty this as they come. */
-const ANNOUNCED = [
-  'kernel-cache',
-  'kernel-cache-max-size',
-  'ccache-remote',
-  'vmcore-retention-days',
-  'modules',
-]
+const ANNOUNCED = ['modules']
 
 const files = workflows()
 const action = load(readFileSync(join(ROOT, 'action.yml'), 'utf8')) as { inputs: Record<string, Input> }
