@@ -190,10 +190,9 @@ async function answerTo(question: string, at: Making): Promise<Answer | undefine
 
 async function fetchKernel(key: string, at: Making): Promise<Kernel | undefined> {
   const warn = (sentence: string) => at.log.warning(sentence)
-  const here = await findKernel(key, warn)
-  if (here) return here.kernel
-  if ((await at.remote?.restore('kernel', key)) === undefined) return undefined
-  return (await findKernel(key, warn))?.kernel
+  let found = await findKernel(key, warn)
+  if (!found && (await at.remote?.restore('kernel', key)) !== undefined) found = await findKernel(key, warn)
+  return found && { ...found, configBase: at.request.configBase.kind }
 }
 
 /** Prefixes of the keys of build directories, the nearest one first. */

@@ -6,7 +6,6 @@ import {
   mkdir,
   mkdtemp,
   readdir,
-  readFile,
   rename,
   rm,
   stat,
@@ -37,7 +36,7 @@ export interface Manifest {
   key: string
   identity: Identity
   commit: { sha: string; subject: string }
-  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'configBase' | 'compiler'>
+  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'compiler'>
   /** when it was built, ISO 8601 */
   made: string
   files: StoredFile[]
@@ -75,8 +74,10 @@ const isKey = (name: string) => /^[0-9a-f]{64}$/.test(name)
 
 export const entryPath = (key: string, ...rest: string[]) => cachePath('kernels', key, ...rest)
 
-/** The kernel of an entry, as a run boots it. */
-function kernelOf({ key, kernel, files }: Manifest): Kernel {
+/** A kernel of the cache. What its configuration started from is the run's that asks for it: the key does not tell. */
+export type StoredKernel = Omit<Kernel, 'configBase'>
+
+function kernelOf({ key, kernel, files }: Manifest): StoredKernel {
   const directory = entryPath(key)
   return {
     ...kernel,
@@ -102,16 +103,14 @@ async function firstWrong({ key, files }: Manifest): Promise<string | undefined>
   return checked.find(path => path !== '')
 }
 
-export interface Found {
-  kernel: Kernel
-  manifest: Manifest
-}
-
 /**
  * The kernel of this key, each of its files verified by hash; undefined if there is none. An entry that was damaged is
  * removed and told of. The one that is returned is held: it stays until this process has ended.
  */
-export async function findKernel(key: string, warn: (sentence: string) => void): Promise<Found | undefined> {
+export async function findKernel(
+  key: string,
+  warn: (sentence: string) => void,
+): Promise<StoredKernel | undefined> {
   const manifest = await readManifest(key)
   if (!manifest) return undefined
   await hold(key)
@@ -125,12 +124,7 @@ export async function findKernel(key: string, warn: (sentence: string) => void):
   }
   const now = new Date()
   await utimes(entryPath(key, NAMES.manifest), now, now).catch(() => {})
-  return { kernel: kernelOf(manifest), manifest }
-}
-
-/** The resolved configuration of an entry; undefined if it is gone. */
-export async function configOf(key: string): Promise<string | undefined> {
-  return await readFile(entryPath(key, NAMES.config), 'utf8').catch(() => undefined)
+  return kernelOf(manifest)
 }
 
 async function copyInto(directory: string, kernel: Kernel, out: string): Promise<void> {
@@ -177,18 +171,17 @@ export async function storeKernel(
   const draft = await mkdtemp(cachePath('kernels', 'draft-'))
   try {
     await copyInto(draft, kernel, out)
-    const { arch, release, configHash, configBase, compiler } = kernel
+    const { arch, release, configHash, configBase, compiler, ccache } = kernel
     const manifest: Manifest = {
       ...{ layout: LAYOUT, key, identity, commit, made: new Date().toISOString() },
-      kernel: { arch, release, configHash, configBase, compiler },
+      kernel: { arch, release, configHash, compiler },
       files: await listFiles(draft),
     }
     await writeFile(join(draft, NAMES.manifest), JSON.stringify(manifest))
     await rm(entryPath(key), { recursive: true, force: true })
     await rename(draft, entryPath(key))
     await hold(key)
-    const { ccache } = kernel
-    return { ...kernelOf(manifest), reused: false, ...(ccache ? { ccache } : {}) }
+    return { ...kernelOf(manifest), configBase, reused: false, ...(ccache ? { ccache } : {}) }
   } finally {
     await rm(draft, { recursive: true, force: true })
   }

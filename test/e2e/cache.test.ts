@@ -215,6 +215,7 @@ describe('caches of a repository', { timeout: 1_200_000 }, () => {
   })
 
   it('a kernel that was damaged in the cache is built again', async () => {
+    service.caches.length = 0
     const step = freshRunner()
     expect((await step.main()).outputs['kernel-cache-hit']).toBe('false')
     const [key = ''] = readdirSync(join(home, 'kernels')).filter(name => name.length === 64)
