@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import type { ArchName } from './arch.js'
 import { listKernels, pruneKernels } from './build/store.js'
 import { isBundled } from './config/fragments.js'
 import { InputError, messageOf, StageError } from './errors.js'
 import { hearFile } from './evidence.js'
 import { helpText } from './help.js'
-import { examine, install, renderFindings } from './host/doctor.js'
+import { examine, install, renderFindings, usualArch } from './host/doctor.js'
 import { cachePath } from './host/paths.js'
+import { createRoot } from './host/root.js'
 import { cancelOn } from './host/signals.js'
 import { dumpRunning } from './live.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
@@ -17,7 +19,7 @@ import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
 import { triageJson, triageText } from './report/triage.js'
-import { parseMaxSize, parseRequest } from './request.js'
+import { parseArch, parseMaxSize, parseRequest } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
 
 import { VERSION } from './version.js'
@@ -68,9 +70,9 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
   return EXIT_STATUS[result.verdict]
 }
 
-async function doctor(doInstall: boolean): Promise<number> {
-  if (doInstall) await install(line => process.stderr.write(`${line}\n`))
-  const findings = await examine()
+async function doctor(doInstall: boolean, arch: ArchName): Promise<number> {
+  if (doInstall) await install(arch, line => process.stderr.write(`${line}\n`))
+  const findings = await examine(arch)
   process.stdout.write(renderFindings(findings))
   const missing = findings.filter(finding => finding.state === 'missing')
   if (missing.length === 0) process.stdout.write('This machine is ready.\n')
@@ -96,10 +98,35 @@ async function pruneCache(maxSize?: string): Promise<number> {
   return 0
 }
 
+interface RootOptions {
+  arch?: string
+  suite?: string
+  mirror?: string
+  include?: string
+}
+
+async function makeRoot(directory: string, options: RootOptions): Promise<number> {
+  const { arch, suite, mirror, include = '' } = options
+  const wanted = {
+    arch: arch === undefined ? usualArch() : parseArch(arch),
+    directory,
+    ...(suite ? { suite } : {}),
+    ...(mirror ? { mirror } : {}),
+    include: include.split(/[\s,]+/).filter(Boolean),
+  }
+  const made = await createRoot(wanted, line => process.stderr.write(`    ${line}\n`))
+  if (!made.configured)
+    process.stderr.write(
+      `This machine runs no ${wanted.arch} programs: packages were unpacked, their scripts have not run.\n`,
+    )
+  process.stdout.write(`${made.directory}\n`)
+  return 0
+}
+
 /** The demonstration: make the machine able, then build and boot the distribution's own kernel. */
 async function smoke(): Promise<number> {
   process.stderr.write('==> Make this machine ready\n')
-  await install(line => process.stderr.write(`    ${line}\n`))
+  await install(usualArch(), line => process.stderr.write(`    ${line}\n`))
   return await runOnce({ release: 'distro', run: 'uname -r' }, [], false)
 }
 
@@ -144,7 +171,19 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
   program
     .command('doctor')
     .option('--install', 'install what is missing')
-    .action(async (options: { install?: boolean }) => finish(await doctor(options.install === true)))
+    .option('--arch <arch>', 'for kernels of another architecture')
+    .action(async (options: { install?: boolean; arch?: string }) => {
+      const arch = options.arch === undefined ? usualArch() : parseArch(options.arch)
+      finish(await doctor(options.install === true, arch))
+    })
+  program
+    .command('root')
+    .command('create <directory>')
+    .option('--arch <arch>')
+    .option('--suite <suite>')
+    .option('--mirror <url>')
+    .option('--include <packages>')
+    .action(async (directory: string, options: RootOptions) => finish(await makeRoot(directory, options)))
   program.command('smoke').action(async () => finish(await smoke()))
   return program
 }

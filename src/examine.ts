@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs'
 import { appendFile, constants, copyFile, rename, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { archOf } from './arch.js'
 import type { Qmp } from './boot/qmp.js'
 import type { DumpReason } from './boot/supervise.js'
 import type { Kernel } from './build/build.js'
@@ -56,6 +57,7 @@ export function vmcoreCamera(request: Request, runDirectory: string, log: Log, c
       const now = await takeDump(qmp, join(runDirectory, FILES.vmcore), {
         maxBytes: request.vmcoreMaxBytes,
         deadline: DUMP_SECONDS,
+        machine: archOf(request.arch).machine,
         ...(cancel ? { cancel } : {}),
       })
       // a splat's dump is not lost because the later one of a panic failed
@@ -110,7 +112,11 @@ async function decode(at: Examination): Promise<FindingFacts[]> {
   const places: readonly SourcePlace[][] =
     frames.length > 0 && at.request.debugInfo === 'full'
       ? await decodeFrames(
-          { vmlinux: at.kernel.vmlinux, ...(at.kernel.modules ? { modules: at.kernel.modules } : {}) },
+          {
+            arch: at.kernel.arch,
+            vmlinux: at.kernel.vmlinux,
+            ...(at.kernel.modules ? { modules: at.kernel.modules } : {}),
+          },
           frames,
           at.cancel ? { cancel: at.cancel } : {},
         )

@@ -5,7 +5,9 @@ const USAGE = `kc: does a kernel build, boot, and pass these commands?
   kc [options] -- COMMAND ...      build, boot, run COMMAND in the guest
   kc [options] -e 'SCRIPT'         the same with a line of shell
   kc [options]                     a shell in the guest, on a terminal
-  kc doctor [--install]            is this machine able? make it so
+  kc doctor [--install] [--arch A] is this machine able? make it so
+  kc root create [--arch A] DIR    a root file system of Debian or Ubuntu for --root
+                                   (--suite NAME, --mirror URL, --include PACKAGES)
   kc smoke                         the demonstration, with the distribution's kernel
   kc cache [--json]                kernels that were built and are kept
   kc cache prune [--max-size SIZE] remove those not used for longest; without a size, all

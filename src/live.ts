@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { connectSocket, type Qmp, startQmp } from './boot/qmp.js'
-import { checkDump } from './dump/check.js'
+import { checkDump, machineOf } from './dump/check.js'
 import { probeCrash } from './dump/crash.js'
 import { type Debugger, debuggers, HOW_TO_GET, openArguments } from './dump/debuggers.js'
 import { takeDump } from './dump/take.js'
@@ -62,6 +62,7 @@ export async function dumpRunning(
     const taken = await takeDump(qmp, path, {
       maxBytes: Number.MAX_SAFE_INTEGER,
       deadline: DEADLINE_SECONDS,
+      machine: await machineOf(guest.vmlinux),
       ...(options.cancel ? { cancel: options.cancel } : {}),
     })
     if (!taken.ok) throw new InfraError(taken.reason)

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { copyFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { archOf, crossPrefix } from './arch.js'
 import {
   type Answer,
   differsFromNearest,
@@ -64,7 +65,7 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
     return { kernel, release: async () => {} }
   }
   if (request.skipBuild) return await previous(at)
-  const toolchain = await findToolchain()
+  const toolchain = await findToolchain(request.arch)
   const identity: Identity = {
     tree: source.treeId,
     toolchain: toolchain.identity,
@@ -247,13 +248,19 @@ async function openWorkshop(workspace: Workspace, { request, log }: Making): Pro
   const ccache = await findCcache(request, workspace.directory)
   if (request.ccache && !ccache) log.warning('ccache is not installed: every build compiles everything.')
   const out = outOf(request)
-  const compilers = ccache ? ['CC=ccache gcc', 'HOSTCC=ccache gcc'] : []
+  const prefix = crossPrefix(request.arch)
+  const compilers = ccache ? [`CC=ccache ${prefix}gcc`, 'HOSTCC=ccache gcc'] : []
   return {
     workspace,
     kbuild: {
       source: workspace.source,
       out,
-      makeArgs: [`O=${out}`, `LOCALVERSION=${request.localversion}`, ...compilers],
+      makeArgs: [
+        ...(prefix ? [`ARCH=${archOf(request.arch).linux}`, `CROSS_COMPILE=${prefix}`] : []),
+        `O=${out}`,
+        `LOCALVERSION=${request.localversion}`,
+        ...compilers,
+      ],
     },
     ...(ccache ? { ccache } : {}),
   }

@@ -73,6 +73,14 @@ export const OPTIONS: readonly Option[] = [
     more: 'One a line. `NAME` alone takes its value from the step. Nothing else of the environment reaches the guest.',
   },
   {
+    name: 'arch',
+    kind: 'value',
+    value: 'ARCH',
+    group: 'config',
+    help: "x86_64 or arm64 (default: this machine's)",
+    more: "Another one than the machine's is cross-compiled, emulated, and needs a `root` of its own.",
+  },
+  {
     name: 'config-base',
     kind: 'value',
     value: 'BASE',

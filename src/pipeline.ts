@@ -1,11 +1,11 @@
 import { boot, virtmeWords } from './boot/boot.js'
 import type { Terminal } from './boot/terminal.js'
 import type { RemoteCaches } from './build/remote.js'
-import { requireTools } from './build/toolchain.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
 import { guestEar } from './evidence.js'
 import { type Examined, examine, vmcoreCamera } from './examine.js'
 import { reapGuests } from './host/registry.js'
+import { requireTools } from './host/tools.js'
 import { findVirtme } from './host/virtme.js'
 import type { Log } from './log.js'
 import { obtainKernel, type RunStage } from './obtain.js'
@@ -157,7 +157,8 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
 async function preflight(request: Request, log: Log): Promise<void> {
   for (const left of await reapGuests())
     log.warning(`Ended a guest that an earlier run had left behind (${left}).`)
-  await requireTools(request.skipBuild ? ['source', 'boot'] : ['source', 'build', 'boot'], 'This run')
+  const needs = request.skipBuild ? (['source', 'boot'] as const) : (['source', 'build', 'boot'] as const)
+  await requireTools(needs, request.arch, 'This run')
   await findVirtme()
 }
 

@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync 
 import { availableParallelism, totalmem } from 'node:os'
 import { basename, isAbsolute, join, resolve } from 'node:path'
 import stringArgv from 'string-argv'
+import { ARCH_NAMES, type ArchName, findArch, hostArch, isNative } from './arch.js'
 import { InputError } from './errors.js'
 import { OPTIONS, type RawOptions } from './options.js'
 import { type IgnoreRule, parseFailOn, parseIgnore, type Selector } from './triage/rules.js'
@@ -36,7 +37,7 @@ export interface Request {
   configItems: readonly string[]
   debugInfo: 'full' | 'none'
   localversion: string
-  arch: 'x86_64'
+  arch: ArchName
   ccache: boolean
   ccacheMaxSize: string
   /** URL of ccache's remote storage */
@@ -236,6 +237,19 @@ function parseLocalversion(value: string): string {
   )
 }
 
+/** An architecture by any of its names. Throws InputError. */
+export function parseArch(value: string): ArchName {
+  const arch = findArch(value.toLowerCase())
+  if (arch) return arch
+  throw new InputError(`arch is ${quote(value)}: it takes ${ARCH_NAMES.join(', ')}.`)
+}
+
+function ownArch(): ArchName {
+  const arch = hostArch()
+  if (arch) return arch
+  throw new InputError(`This machine is ${process.arch}: name one of ${ARCH_NAMES.join(', ')} with arch.`)
+}
+
 /** A storage as ccache names it: a URL, then perhaps attributes after bars (ccache(1), REMOTE STORAGE BACKENDS). */
 function parseRemote(value: string): string {
   const [url = ''] = value.trim().split('|')
@@ -293,6 +307,11 @@ export function parseRequest(
   const root = existing('root', value('root'), cwd, 'directory')
   if (!existsSync(join(root, 'bin', 'sh')))
     throw new InputError(`root: ${quote(value('root'))} has no /bin/sh.`)
+  const arch = optional('arch', parseArch) ?? ownArch()
+  if (!isNative(arch) && root === '/')
+    throw new InputError(
+      `arch is ${arch}, and this machine's own root cannot run there: name a root of that architecture with root; \`kc root create --arch ${arch} DIR\` makes one.`,
+    )
   const ccacheMaxSize = value('ccache-max-size')
   if (!/^\d+(\.\d+)?\s*([KMGT]i?B?)?$/i.test(ccacheMaxSize)) {
     throw new InputError(`ccache-max-size is ${quote(ccacheMaxSize)}: write a size such as 500M or 2G.`)
@@ -316,7 +335,7 @@ export function parseRequest(
     localversion: parseLocalversion(
       typeof raw.localversion === 'string' ? raw.localversion : value('localversion'),
     ),
-    arch: 'x86_64',
+    arch,
     ccache: parseBoolean('ccache', value('ccache')),
     ccacheMaxSize,
     ccacheRemote: optional('ccache-remote', parseRemote),

@@ -1,3 +1,4 @@
+import type { ArchName } from './arch.js'
 import type { Status, TestCounts } from './triage/tests.js'
 
 /**
@@ -48,7 +49,7 @@ export interface SourceFacts {
 }
 
 export interface KernelFacts {
-  arch: string
+  arch: ArchName
   /** what `uname -r` says of the built kernel */
   release: string
   /** SHA-256 of the resolved configuration */

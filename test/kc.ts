@@ -113,6 +113,18 @@ export const KASAN_KERNEL = [
 ] as const
 export const OLD_KERNEL = ['-r', 'distro', '-c', '6.1', '-f', 'test'] as const
 
+/** A root file system of arm64 that global-setup made, and the kernel for it. */
+export const ARM64_ROOT = join(CACHE, 'test', 'arm64-root')
+export const ARM64_KERNEL = [
+  ...['-r', 'distro', '-c', '6.12', '-f', 'test'],
+  ...['--arch', 'arm64', '--root', ARM64_ROOT],
+] as const
+
+/** Boots the arm64 kernel that global-setup built. */
+export async function arm64Guest(args: readonly string[]): Promise<Ended> {
+  return await kc([...ARM64_KERNEL, '-s', ...args])
+}
+
 /** Boots the kernel with KASAN and lockdep that global-setup built. */
 export async function kasanGuest(args: readonly string[]): Promise<Ended> {
   return await kc([...KASAN_KERNEL, '-s', '--accel', 'tcg', ...args], {

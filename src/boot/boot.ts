@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { type ArchName, archOf, isNative } from '../arch.js'
 import type { Kernel } from '../build/build.js'
 import { InfraError } from '../errors.js'
 import { kvmState, noteKvm } from '../host/kvm.js'
@@ -29,8 +30,8 @@ export interface BootOptions extends Pick<Watching, 'dump'> {
 /** A kernel that KVM runs prints its first line within a fraction of a second. */
 const KVM_BANNER_SECONDS = 10
 
-async function qemuVersion(): Promise<string> {
-  const end = await run({ file: 'qemu-system-x86_64', args: ['--version'], deadline: 60 })
+async function qemuVersion(arch: ArchName): Promise<string> {
+  const end = await run({ file: `qemu-system-${archOf(arch).qemu}`, args: ['--version'], deadline: 60 })
   return /version ([^\s,()]+)/.exec(end.stdout)?.[1] ?? 'unknown'
 }
 
@@ -40,6 +41,11 @@ async function chooseAccel(
   log: Log,
 ): Promise<{ accel: 'kvm' | 'tcg'; banner: number; retry: boolean }> {
   const never = Number.POSITIVE_INFINITY
+  if (!isNative(request.arch)) {
+    if (request.accel === 'kvm')
+      throw new InfraError(`accel is kvm, but this machine runs no ${request.arch}: use auto or tcg.`)
+    return { accel: 'tcg', banner: never, retry: false }
+  }
   if (request.accel === 'tcg') return { accel: 'tcg', banner: never, retry: false }
   const state = await kvmState()
   if (request.accel === 'kvm') {
@@ -67,7 +73,7 @@ export async function boot(
 ): Promise<Booted> {
   const [virtme, qemu, snapshot, choice] = await Promise.all([
     findVirtme(),
-    qemuVersion(),
+    qemuVersion(request.arch),
     prepareSnapshot(request, at.runDirectory, at.env),
     chooseAccel(request, log),
   ])

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { archOf, isNative } from '../arch.js'
 import { InputError } from '../errors.js'
 import type { Request } from '../request.js'
 
@@ -39,25 +40,21 @@ export function guestSockets(directory: string) {
   }
 }
 
-/** COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h), less its terminating zero. */
-const MOST_COMMAND_LINE = 2047
-
 const MOUNT_9P = 'version=9p2000.L,trans=virtio,msize=512000,cache=loose'
 
 /** The kernel's command line: root, console, what the user appends, and our init. Throws InputError if it is too long. */
 export function kernelCommandLine(request: Request, accel: 'kvm' | 'tcg'): string {
+  const { console, emulated = [], mostCommandLine } = archOf(request.arch)
   const network = request.network === 'user' ? ['ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off'] : []
   const init = `b=/bin/busybox; [ -x $b ] || b=; $b mount -n -t 9p -o ro,${MOUNT_9P} kernelcraft /run && exec /bin/sh /run/init.sh`
   const words = [
     'rootfstype=9p',
     `rootflags=${MOUNT_9P},access=any`,
     'ro',
-    'console=ttyS0',
-    'earlyprintk=serial,ttyS0,115200',
+    ...console,
     // a panic is told to QEMU by pvpanic; where that is missing, it ends QEMU as a reboot
     'panic=-1',
-    // an NMI is how a guest that is deaf to sysrq is asked; emulated CPUs have no other source of them
-    ...(accel === 'tcg' ? ['unknown_nmi_panic'] : []),
+    ...(accel === 'tcg' ? emulated : []),
     'net.ifnames=0',
     ...network,
     ...request.append,
@@ -67,9 +64,9 @@ export function kernelCommandLine(request: Request, accel: 'kvm' | 'tcg'): strin
     `"${init}"`,
   ]
   const line = words.join(' ')
-  if (Buffer.byteLength(line) > MOST_COMMAND_LINE) {
+  if (Buffer.byteLength(line) > mostCommandLine) {
     throw new InputError(
-      `append is too long: the kernel's command line would have ${Buffer.byteLength(line)} bytes, and ${MOST_COMMAND_LINE} is its limit.`,
+      `append is too long: the kernel's command line would have ${Buffer.byteLength(line)} bytes, and ${mostCommandLine} is its limit.`,
     )
   }
   return line
@@ -103,13 +100,15 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     '-device',
     `virtserialport,bus=kc-serial.0,chardev=kc-${name},name=kc.${name}`,
   ]
-  const share = (id: string, path: string) => [
+  const share = (id: string, path: string): string[] => [
     '-fsdev',
     `local,id=${id},path=${comma(path)},security_model=none,readonly=on,multidevs=remap`,
     '-device',
-    `virtio-9p-pci,fsdev=${id},mount_tag=${id}`,
+    `virtio-9p-${bus},fsdev=${id},mount_tag=${id}`,
   ]
+  const { qemu, machineOptions, bus, pvpanic } = archOf(request.arch)
   return [
+    ...(isNative(request.arch) ? [] : ['--arch', qemu]),
     '--kimg',
     guest.image,
     '--mods',
@@ -135,18 +134,18 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     // runs a breakpoint that the kernel's jump label patching has taken out again, and the kernel dies of a stray int3
     // (seen in one boot of twenty with QEMU 7.2).
     ...(guest.accel === 'kvm' ? ['-machine', 'accel=kvm'] : ['-accel', 'tcg,thread=single']),
+    ...(guest.accel === 'tcg' && machineOptions ? ['-machine', machineOptions] : []),
     ...server('console', sockets.console, '-set', `chardev.console.logfile=${files.console}`),
     ...server('dmesg', sockets.terminal),
     '-device',
-    'virtio-serial-pci,id=kc-serial',
+    `virtio-serial-${bus},id=kc-serial`,
     ...port('control', `file,path=${comma(files.control)}`),
     ...port('stdout', `file,path=${comma(files.stdout)}`),
     ...port('stderr', `file,path=${comma(files.stderr)}`),
     ...port('window', `socket,path=${comma(sockets.window)},server=on,wait=off`),
     ...share('kernelcraft', files.share),
     ...(guest.modules ? share('kcmodules', guest.modules) : []),
-    '-device',
-    'pvpanic-pci',
+    ...(pvpanic ? ['-device', 'pvpanic-pci'] : []),
     // a dead guest stands still until its memory has been taken
     '-action',
     'panic=pause,reboot=shutdown,shutdown=pause',

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
+import { archOf } from '../arch.js'
 import type { Config } from '../config/config.js'
 import type { Kbuild } from '../config/explain.js'
 import { BuildError, InfraError } from '../errors.js'
@@ -14,7 +15,7 @@ import type { Diagnostic, KernelFacts } from '../result.js'
 import type { Source } from '../source/source.js'
 import { type Ccache, ccacheFacts, startCounting } from './ccache.js'
 import { isFatal, parseDiagnostic, parseStep } from './diagnostics.js'
-import { IMAGES, type Toolchain } from './toolchain.js'
+import type { Toolchain } from './toolchain.js'
 
 /** A builder's own settings would make another kernel of the same ref, and the next build another one again. */
 const REPRODUCIBLE = {
@@ -75,7 +76,7 @@ export async function build(
   const began = performance.now()
 
   const hasModules = !request.skipModules && /^CONFIG_\w+=m$/m.test(config.text)
-  const image = IMAGES[request.arch]
+  const image = archOf(request.arch).image
   const steps = await make([image.target, ...(hasModules ? ['modules'] : [])], {
     ...from,
     log,

@@ -20,7 +20,7 @@ export const parcelPath = (...rest: string[]) => cachePath('build', ...rest)
 
 /** Linked anew whenever anything has changed: most of the bytes, and none of the time. */
 const REMADE =
-  /^(?:\.modules(?:$|\/)|(?:\.tmp_)?vmlinux|System\.map|arch\/\w+\/boot\/(?:bzImage|vmlinux|compressed\/(?:vmlinux|piggy)))/
+  /^(?:\.modules(?:$|\/)|(?:\.tmp_)?vmlinux|System\.map|arch\/\w+\/boot\/(?:bzImage|Image|vmlinux|compressed\/(?:vmlinux|piggy)))/
 
 /** path to mode and blob of every file of a git tree */
 async function listing(gitDir: string, treeId: string): Promise<string> {

@@ -13,6 +13,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { join } from 'node:path'
+import { archOf } from '../arch.js'
 import { readJson } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
@@ -63,7 +64,6 @@ const DEVEL = [
   'System.map',
   'include',
   'scripts',
-  'arch/x86/include',
   'tools/objtool/objtool',
   'tools/bpf/resolve_btfids/resolve_btfids',
   'certs/signing_key.pem',
@@ -142,13 +142,13 @@ async function copyInto(directory: string, kernel: Kernel, out: string): Promise
           filter: source => !/\/lib\/modules\/[^/]+\/(?:build|source)$/.test(source),
         })
       : undefined,
-    packDevel(join(directory, NAMES.devel), out),
+    packDevel(join(directory, NAMES.devel), out, archOf(kernel.arch).linux),
   ])
   await chmod(join(directory, NAMES.image), 0o644)
 }
 
-async function packDevel(file: string, out: string): Promise<void> {
-  const there = DEVEL.filter(path => existsSync(join(out, path)))
+async function packDevel(file: string, out: string, linux: string): Promise<void> {
+  const there = [...DEVEL, `arch/${linux}/include`].filter(path => existsSync(join(out, path)))
   const end = await run({
     file: 'tar',
     // compiled objects of host programs are of no use to a module

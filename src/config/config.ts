@@ -169,9 +169,9 @@ async function judgeLosses(
   // is nothing that the user asked for.
   const userSpoke = asks.some(ask => ask.by === 'user')
   const yields = (ask: Ask) =>
-    ask.by === 'kernelcraft' && (userSpoke || reasons.get(ask.name)?.known === false)
-  const missed = (ask: Ask) => !(ask.optional && reasons.get(ask.name)?.known === false)
-  for (const ask of lost.filter(yields).filter(missed)) at.log.warning(`Left out: ${describe(ask)}`)
+    ask.by === 'kernelcraft' && (userSpoke || ask.optional || reasons.get(ask.name)?.known === false)
+  for (const ask of lost.filter(yields).filter(ask => !ask.optional))
+    at.log.warning(`Left out: ${describe(ask)}`)
   const failed = lost.filter(ask => !yields(ask))
   if (failed.length === 0) return
   const sentences = failed.map(describe)

@@ -43,7 +43,7 @@ function parseFile(path: string, shown: string, by: Ask['by']): Ask[] {
     .flatMap((line, index) => parseLine(line, `${shown}:${index + 1}`, by) ?? [])
 }
 
-/** A comment of our fragments that says of the option below it that not every tree has it. */
+/** A comment of our fragments that says of the option below it that not every tree, or not for every machine, has it. */
 const SOMEWHERE = /^# where there is one\b/
 
 const bundledPath = (name: string) => asset(`config/fragments/${name}.config`)

@@ -26,6 +26,8 @@ export interface Location {
 
 /** Where a module's .ko file is sought: a directory with lib/modules/RELEASE, and all below it. */
 export interface Objects {
+  /** of the kernel; x86_64 if absent */
+  arch?: string
   vmlinux: string
   modules?: string
 }
@@ -53,7 +55,7 @@ export async function decodeFrames(
   const ofKernel = wanted.filter(({ place }) => place.module === undefined)
   const queries = [
     ...(landmark ? [{ ...landmark, index: -1 }] : []),
-    ...ofKernel.flatMap(({ place, index }) => locate(kernel, place, index)),
+    ...ofKernel.flatMap(({ place, index }) => locate(kernel, place, index, objects)),
   ]
   const found = await tools.lines(
     objects.vmlinux,
@@ -70,7 +72,7 @@ export async function decodeFrames(
     const file = files.get(moduleName(module))
     if (!file) continue
     const table = await tools.symbols(file)
-    const located = members.flatMap(({ place, index }) => locate(table, place, index))
+    const located = members.flatMap(({ place, index }) => locate(table, place, index, objects))
     // each section of a module begins at 0
     for (const [section, inside] of groupBy(located, query => query.section)) {
       const lines = await tools.lines(
@@ -85,10 +87,13 @@ export async function decodeFrames(
 }
 
 /** The address to ask for: of the call, not of what comes after it, which may be of another line or function. */
-function locate(table: SymbolTable, place: CodePlace, index: number) {
+function locate(table: SymbolTable, place: CodePlace, index: number, { arch = 'x86_64' }: Objects) {
   const found = table.find(place.symbol, place.offset ?? 0, place.size)
   if (!found) return []
-  const back = place.exact || place.offset === 0 ? 0n : 1n
+  // x86 prints return addresses with the name of the function that they come from (%pB), others with what lies there:
+  // behind a call that never returns that is the next function
+  const entered = place.offset === 0 && arch === 'x86_64'
+  const back = place.exact || entered ? 0n : 1n
   return [{ index, address: found.address - back, section: found.section }]
 }
 

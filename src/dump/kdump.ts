@@ -5,22 +5,27 @@ import { BadDump, KDUMP_SIGNATURE } from './flatten.js'
  * The kdump-compressed format (makedumpfile's diskdump_mod.h), as QEMU writes it for 64-bit little-endian guests:
  * a block of head, a sub-head, two bitmaps of pages, a descriptor for each page that is there, and the pages.
  */
-const AT = {
+export const AT = {
   names: 12,
   blockSize: 428,
   subHeadBlocks: 432,
   bitmapBlocks: 436,
+  /** in 32 bits; the sub-head has it in 64 */
+  maxPageOfHead: 440,
   /** in the sub-head */
   vmcoreinfoOffset: 32,
   vmcoreinfoSize: 40,
+  noteOffset: 48,
+  eraseinfoOffset: 64,
+  maxPage: 96,
 }
 const HEAD_BYTES = 464
-const SUB_HEAD_BYTES = 104
+export const SUB_HEAD_BYTES = 104
 /** struct new_utsname: six strings (include/uapi/linux/utsname.h) */
 const NAME_BYTES = 65
 const NAMES = ['sysname', 'nodename', 'release', 'version', 'machine', 'domainname'] as const
 /** offset, size, flags, page flags */
-const DESCRIPTOR_BYTES = 24
+export const DESCRIPTOR_BYTES = 24
 const PIECE_BYTES = DESCRIPTOR_BYTES << 15
 const MOST_VMCOREINFO = 1 << 20
 
@@ -73,9 +78,10 @@ export function parseVmcoreinfo(text: string): Map<string, string> {
 /**
  * Writes the kernel's names into a head in which QEMU left all but the machine empty: libkdumpfile, and so drgn,
  * believes the machine only where system, node, release and version are there, too. The release is VMCOREINFO's; the
- * other names are stand-ins, for nothing outside of the kernel's memory tells them.
+ * other names are stand-ins, for nothing outside of the kernel's memory tells them. QEMU knows no name of some machines
+ * (Unknown of arm64): then it is `machine`, as uname -m prints it.
  */
-export async function completeHead(path: string): Promise<void> {
+export async function completeHead(path: string, machine: string): Promise<void> {
   const file = await open(path, 'r+')
   try {
     const { names, vmcoreinfo } = await readHead(file)
@@ -89,6 +95,7 @@ export async function completeHead(path: string): Promise<void> {
       release,
       version: '#1',
       domainname: '(none)',
+      machine: /^(?:Unknown)?$/.test(names.machine) ? machine : names.machine,
     }
     const bytes = Buffer.alloc(NAME_BYTES * NAMES.length)
     for (const [index, name] of NAMES.entries())
@@ -130,7 +137,8 @@ function untilZero(bytes: Buffer): string {
   return bytes.toString('latin1', 0, end < 0 ? bytes.length : end)
 }
 
-async function readAt(file: FileHandle, offset: number, size: number): Promise<Buffer> {
+/** Exactly `size` bytes at an offset. Throws BadDump where the file ends before. */
+export async function readAt(file: FileHandle, offset: number, size: number): Promise<Buffer> {
   const bytes = Buffer.alloc(size)
   const { bytesRead } = await file.read(bytes, 0, size, offset)
   if (bytesRead < size) throw new BadDump('The dump is incomplete: it ends too early.')

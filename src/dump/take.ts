@@ -5,6 +5,7 @@ import type { Qmp } from '../boot/qmp.js'
 import { isDiskFull, messageOf } from '../errors.js'
 import { BadDump, isFlattened, rearrange } from './flatten.js'
 import { completeHead } from './kdump.js'
+import { pageSizeToMend, repage } from './repage.js'
 
 export interface TakeLimits {
   /** the largest dump in bytes that is worth keeping */
@@ -12,6 +13,8 @@ export interface TakeLimits {
   /** seconds for everything, from the order to the whole file */
   deadline: number
   cancel?: AbortSignal
+  /** the guest's machine as uname -m prints it */
+  machine: string
 }
 
 /** Why there is no dump. `refused`: QEMU said no; `broken`: what it wrote is no dump. */
@@ -57,6 +60,7 @@ export async function takeDump(qmp: Qmp, path: string, limits: TakeLimits): Prom
   const target = resolve(path)
   const part = join(dirname(target), `.${basename(target)}.part`)
   const plain = join(dirname(target), `.${basename(target)}.plain`)
+  const split = join(dirname(target), `.${basename(target)}.split`)
   const state = { writing: false }
   const watch = () => {
     if (limits.cancel?.aborted)
@@ -65,8 +69,7 @@ export async function takeDump(qmp: Qmp, path: string, limits: TakeLimits): Prom
       throw new GivenUp('deadline', `The dump was not complete after ${limits.deadline} s.`)
   }
   try {
-    await rm(part, { force: true })
-    await rm(plain, { force: true })
+    for (const path of [part, plain, split]) await rm(path, { force: true })
     await needFree(target, 0)
     await letWrite(qmp, part, limits, state, watch)
     let whole = part
@@ -79,14 +82,19 @@ export async function takeDump(qmp: Qmp, path: string, limits: TakeLimits): Prom
     }
     // QEMU makes its file readable for nobody but its user, and not writable at all
     await chmod(whole, 0o600)
-    await completeHead(whole)
+    await completeHead(whole, limits.machine)
+    const pageSize = await pageSizeToMend(whole)
+    if (pageSize !== undefined) {
+      await needFree(target, (await stat(whole)).size)
+      await repage(whole, split, pageSize, watch)
+      whole = split
+    }
     await rename(whole, target)
     return { ok: true, bytes: (await stat(target)).size, seconds: elapsed() }
   } catch (error) {
     return { ok: false, failure: failureOf(error), reason: messageOf(error), writing: state.writing }
   } finally {
-    await rm(part, { force: true })
-    await rm(plain, { force: true })
+    for (const path of [part, plain, split]) await rm(path, { force: true })
   }
 }
 

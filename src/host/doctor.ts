@@ -1,9 +1,10 @@
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
+import { type ArchName, hostArch } from '../arch.js'
 import { InfraError } from '../errors.js'
 import { type KvmState, kvmState } from './kvm.js'
 import { describeEnd, lastLines, run } from './processes.js'
-import { installCommand, probeTool, TOOLS, type Tool, which } from './tools.js'
+import { installCommand, probeTool, type Tool, toolsFor, which } from './tools.js'
 import { findDrgn, findPython, findVirtme, installVirtme } from './virtme.js'
 
 export interface Finding {
@@ -40,9 +41,12 @@ async function guarded(name: string, look: () => Promise<string>): Promise<Findi
   }
 }
 
-/** Looks at everything that a run needs. */
-export async function examine(): Promise<Finding[]> {
-  const states = await Promise.all(TOOLS.map(probeTool))
+/** This machine's kind, or the first of ours: what doctor looks for unless it is told. */
+export const usualArch = (): ArchName => hostArch() ?? 'x86_64'
+
+/** Looks at everything that a run with a kernel of that architecture needs. */
+export async function examine(arch: ArchName): Promise<Finding[]> {
+  const states = await Promise.all(toolsFor(arch).map(probeTool))
   const tools = states.map(({ tool, found }): Finding => {
     if (found) return { name: tool.name, state: 'ok', detail: found }
     return {
@@ -111,8 +115,8 @@ async function newestSourcePackage(): Promise<string | undefined> {
 }
 
 /** Installs what is missing: packages of the distribution, its kernel source, virtme-ng. */
-export async function install(onLine: (line: string) => void): Promise<void> {
-  const states = await Promise.all(TOOLS.map(probeTool))
+export async function install(arch: ArchName, onLine: (line: string) => void): Promise<void> {
+  const states = await Promise.all(toolsFor(arch).map(probeTool))
   const missing: Tool[] = states.filter(state => !state.found).map(state => state.tool)
   const apt = await which('apt-get')
   const sudo = process.getuid?.() === 0 ? [] : ['sudo']

@@ -1,6 +1,8 @@
 import { constants } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { type ArchName, archOf, isNative } from '../arch.js'
+import { InfraError } from '../errors.js'
 import { run } from './processes.js'
 
 /** Absolute path of a program on PATH, or undefined. */
@@ -17,8 +19,8 @@ export async function which(name: string, path = process.env.PATH ?? ''): Promis
   return undefined
 }
 
-/** When a tool is needed: always, for a build, for a boot, or only to have more. */
-export type Need = 'source' | 'build' | 'boot' | 'optional'
+/** When a tool is needed: always, for a build, for a boot, for a root to be made, or only to have more. */
+export type Need = 'source' | 'build' | 'boot' | 'root' | 'optional'
 
 export interface Tool {
   name: string
@@ -33,8 +35,8 @@ export interface Tool {
   header?: string
 }
 
-/** Everything that a run asks of the machine, virtme-ng and the kernel source apart. */
-export const TOOLS: readonly Tool[] = [
+/** Everything that any run asks of the machine, virtme-ng, the kernel source, and what `archTools` adds apart. */
+const TOOLS: readonly Tool[] = [
   { name: 'git', need: 'source', why: 'fetch the source', apt: 'git', dnf: 'git', programs: ['git'] },
   {
     name: 'tar',
@@ -100,14 +102,6 @@ export const TOOLS: readonly Tool[] = [
     programs: ['ccache'],
   },
   {
-    name: 'qemu',
-    need: 'boot',
-    why: 'the virtual machine',
-    apt: 'qemu-system-x86',
-    dnf: 'qemu-system-x86-core',
-    programs: ['qemu-system-x86_64', 'qemu-kvm'],
-  },
-  {
     name: 'file',
     need: 'boot',
     why: 'virtme-run asks it for the version',
@@ -142,6 +136,53 @@ export const TOOLS: readonly Tool[] = [
   },
 ]
 
+/** What `kc root create` needs; the second only without root rights. */
+const MMDEBSTRAP: Tool = {
+  name: 'mmdebstrap',
+  need: 'root',
+  why: 'make a root file system',
+  apt: 'mmdebstrap',
+  dnf: 'mmdebstrap',
+  programs: ['mmdebstrap'],
+}
+const NEWUIDMAP: Tool = {
+  name: 'newuidmap',
+  need: 'root',
+  why: 'make a root file system without root rights',
+  apt: 'uidmap',
+  dnf: 'shadow-utils',
+  programs: ['newuidmap'],
+}
+const rootTools = () => (process.getuid?.() === 0 ? [MMDEBSTRAP] : [MMDEBSTRAP, NEWUIDMAP])
+
+/** All tools of a run whose kernel is of that architecture. */
+export function toolsFor(name: ArchName): Tool[] {
+  const { qemu, packages, triplet } = archOf(name)
+  const cross: Tool[] = isNative(name)
+    ? []
+    : [
+        {
+          name: `gcc for ${name}`,
+          need: 'build',
+          why: 'cross-compile',
+          ...packages.gcc,
+          programs: [`${triplet}-gcc`],
+        },
+        ...[MMDEBSTRAP, NEWUIDMAP].map(tool => ({ ...tool, need: 'optional' as const })),
+      ]
+  return [
+    ...TOOLS,
+    ...cross,
+    {
+      name: isNative(name) ? 'qemu' : `qemu for ${name}`,
+      need: 'boot',
+      why: 'the virtual machine',
+      ...packages.qemu,
+      programs: [`qemu-system-${qemu}`],
+    },
+  ]
+}
+
 export interface ToolState {
   tool: Tool
   /** path, or the header's name; undefined if missing */
@@ -169,8 +210,10 @@ export async function probeTool(tool: Tool): Promise<ToolState> {
 }
 
 /** The tools of these needs that are missing. */
-export async function missingTools(needs: readonly Need[]): Promise<Tool[]> {
-  const states = await Promise.all(TOOLS.filter(tool => needs.includes(tool.need)).map(probeTool))
+export async function missingTools(needs: readonly Need[], arch: ArchName): Promise<Tool[]> {
+  const states = await Promise.all(
+    [...toolsFor(arch), ...rootTools()].filter(tool => needs.includes(tool.need)).map(probeTool),
+  )
   return states.filter(state => state.found === undefined).map(state => state.tool)
 }
 
@@ -183,4 +226,15 @@ export async function installCommand(tools: readonly Tool[]): Promise<string[] |
   }
   if (await which('dnf')) return [...sudo, 'dnf', 'install', '-y', ...names('dnf')]
   return undefined
+}
+
+/** Throws InfraError that names every missing tool and the one command that installs them. */
+export async function requireTools(needs: readonly Need[], arch: ArchName, what: string): Promise<void> {
+  const missing = await missingTools(needs, arch)
+  if (missing.length === 0) return
+  const command = await installCommand(missing)
+  const names = missing.map(tool => tool.name).join(', ')
+  throw new InfraError(
+    `${what} needs ${names}, which ${missing.length > 1 ? 'are' : 'is'} not on this machine: ${command ? `run \`${command.join(' ')}\`` : 'install the packages of your distribution'} (or \`kc doctor --install\`).`,
+  )
 }

@@ -1,12 +1,24 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { CACHE, guest, KASAN_CACHE, KASAN_KERNEL, KERNEL, kc, OLD_KERNEL } from '../kc.js'
+import {
+  ARM64_KERNEL,
+  ARM64_ROOT,
+  CACHE,
+  guest,
+  KASAN_CACHE,
+  KASAN_KERNEL,
+  KERNEL,
+  kc,
+  OLD_KERNEL,
+} from '../kc.js'
 
 /** Builds the kernels that the e2e tests boot, once. */
 export default async function setup(): Promise<void> {
-  const ready = await kc(['doctor', '--install'])
-  if (ready.status !== 0) throw new Error(`kc doctor --install: ${ready.stdout}${ready.stderr}`)
+  for (const words of [[], ['--arch', 'arm64']]) {
+    const ready = await kc(['doctor', '--install', ...words])
+    if (ready.status !== 0) throw new Error(`kc doctor --install: ${ready.stdout}${ready.stderr}`)
+  }
   // both sources that the tests configure; the newest alone is what doctor installs
   const sources = ['6.12', '6.1'].filter(series => !existsSync(`/usr/src/linux-source-${series}.tar.xz`))
   if (sources.length > 0) {
@@ -25,10 +37,16 @@ export default async function setup(): Promise<void> {
     mkdirSync(join(CACHE, room), { recursive: true })
     if (!existsSync(join(KASAN_CACHE, room))) symlinkSync(join('..', room), join(KASAN_CACHE, room))
   }
+  if (!existsSync(join(ARM64_ROOT, 'bin', 'sh'))) {
+    rmSync(ARM64_ROOT, { recursive: true, force: true })
+    const made = await kc(['root', 'create', '--arch', 'arm64', ARM64_ROOT])
+    if (made.status !== 0) throw new Error(`kc root create: ${made.stderr}`)
+  }
   const kernels = [
     [KERNEL, CACHE],
     [OLD_KERNEL, CACHE],
     [KASAN_KERNEL, KASAN_CACHE],
+    [ARM64_KERNEL, CACHE],
   ] as const
   for (const [kernel, cache] of kernels) {
     const built = await kc([...kernel, '--accel', 'tcg', '-e', 'true'], { env: { KERNELCRAFT_CACHE: cache } })

@@ -138,7 +138,7 @@ describe('taking a dump', () => {
     const qmp: Qmp = { execute: async (command, args) => answers[command]?.(args), close: () => {} }
     return { qmp, asked }
   }
-  const limits = { maxBytes: 1 << 24, deadline: 20 }
+  const limits = { maxBytes: 1 << 24, deadline: 20, machine: 'x86_64' }
   const target = () => join(directory, 'vmcore')
 
   it('rearranges it, fills in the names, and leaves one file', async () => {
@@ -188,7 +188,12 @@ describe('taking a dump', () => {
     ['writes nonsense', qemu(Buffer.from('nonsense')), {}, 'broken', false],
     ['writes nothing', qemu(Buffer.alloc(0)), {}, 'broken', false],
   ] as const)('leaves nothing behind where QEMU %s', async (_what, { qmp }, over, failure, writing) => {
-    const taken = await takeDump(qmp, target(), { maxBytes: 1 << 20, deadline: 20, ...over })
+    const taken = await takeDump(qmp, target(), {
+      maxBytes: 1 << 20,
+      deadline: 20,
+      machine: 'x86_64',
+      ...over,
+    })
     expect(taken).toMatchObject({ ok: false, failure, writing, reason: expect.stringMatching(/\w/) })
     expect(await readdir(directory)).toEqual([])
   })
