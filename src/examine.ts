@@ -1,11 +1,22 @@
 import { createReadStream } from 'node:fs'
-import { appendFile, constants, copyFile, rename, stat, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import {
+  appendFile,
+  constants,
+  copyFile,
+  readFile,
+  realpath,
+  rename,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { archOf } from './arch.js'
 import type { Qmp } from './boot/qmp.js'
 import type { DumpReason } from './boot/supervise.js'
 import type { Kernel } from './build/build.js'
+import type { ExternalModule } from './build/external.js'
+import { shownPath } from './build/modules.js'
 import { checkDump } from './dump/check.js'
 import { probeCrash } from './dump/crash.js'
 import { debuggers, HOW_TO_GET, openCommand } from './dump/debuggers.js'
@@ -22,7 +33,7 @@ import type { FindingFacts, SourcePlace, TestFacts, VmcoreFacts } from './result
 import { readFromTree, type Source } from './source/source.js'
 import { isMachinery } from './triage/machinery.js'
 import type { JudgedFinding } from './triage/rules.js'
-import { frameText } from './triage/stack.js'
+import { type Frame, frameText } from './triage/stack.js'
 
 /** What the dump may cost: so much time is left for the upload afterwards. */
 const DUMP_SECONDS = 120
@@ -82,6 +93,10 @@ interface Examination {
   runDirectory: string
   findings: readonly JudgedFinding[]
   heard: Heard
+  /** modules under test */
+  external: readonly ExternalModule[]
+  /** what their paths are relative to */
+  cwd: string
   taken?: Taken
   log: Log
   cancel?: AbortSignal
@@ -121,14 +136,39 @@ async function decode(at: Examination): Promise<FindingFacts[]> {
           at.cancel ? { cancel: at.cancel } : {},
         )
       : []
-  const byFrame = new Map(frames.map((frame, index) => [frame, places[index] ?? []]))
+  // an external module's file is known by where its source lies
+  const shown = (place: SourcePlace) => ({ ...place, file: shownPath(place.file, at.cwd) })
+  const byFrame = new Map(frames.map((frame, index) => [frame, (places[index] ?? []).map(shown)]))
   return at.findings.map(({ type, title, fingerprint, line, count, panic, ignored, stack, report }) => ({
     ...{ type, title, fingerprint, line, count },
     ...(panic === undefined ? {} : { panic }),
     ...(ignored === undefined ? {} : { ignored }),
+    ...chargedTo(at.external, stack),
     stack: stack.map(frame => ({ text: frameText(frame), source: byFrame.get(frame) ?? [] })),
     report,
   }))
+}
+
+/** The module under test whose code a stack runs through, the innermost one. */
+function chargedTo(external: readonly ExternalModule[], stack: readonly Frame[]): { module?: string } {
+  const names = new Set(external.map(({ name }) => name))
+  const frame = stack.find(({ module }) => module !== undefined && names.has(module))
+  return frame?.module === undefined ? {} : { module: frame.module }
+}
+
+/** Where a finding's place lies: in the tree, or in an external module. Undefined where there is no such file. */
+async function readPlace(
+  at: Examination,
+  { module }: FindingFacts,
+  file: string,
+): Promise<{ text: string; external: boolean } | undefined> {
+  // debug information is the kernel's word, and the kernel is a stranger's
+  const directory = at.external.find(({ name }) => name === module)?.directory
+  const path = directory && (await realpath(resolve(at.cwd, file)).catch(() => undefined))
+  if (directory && path?.startsWith(`${await realpath(directory)}/`))
+    return { text: await readFile(path, 'utf8'), external: true }
+  const text = await readFromTree(at.source, file)
+  return text === undefined ? undefined : { text, external: false }
 }
 
 /** The place in the source that a finding is about: the innermost function that is no helper everybody calls. */
@@ -144,10 +184,11 @@ async function annotate(at: Examination, findings: readonly FindingFacts[]): Pro
   for (const finding of findings) {
     const place = finding.ignored === undefined ? placeOf(finding) : undefined
     if (!place || told >= MOST_ANNOTATIONS) continue
-    // debug information is the kernel's word, and the kernel is a stranger's
-    if ((await readFromTree(at.source, place.file)) === undefined) continue
+    const found = await readPlace(at, finding, place.file)
+    if (!found) continue
     told++
-    at.log.diagnostic({ file: place.file, line: place.line, message: finding.title }, 'Kernel')
+    const { file, line } = place
+    at.log.diagnostic({ file, line, message: finding.title, external: found.external }, 'Kernel')
   }
 }
 
@@ -157,9 +198,9 @@ async function surround(at: Examination, findings: readonly FindingFacts[]): Pro
   for (const finding of first) {
     finding.before = await linesBefore(join(at.runDirectory, FILES.console), finding.line, LINES_BEFORE)
     const place = placeOf(finding)
-    const text = place ? await readFromTree(at.source, place.file) : undefined
-    if (!place || text === undefined) continue
-    const lines = text.split('\n')
+    const found = place && (await readPlace(at, finding, place.file))
+    if (!found) continue
+    const lines = found.text.split('\n')
     const start = Math.max(1, place.line - LINES_AROUND)
     finding.around = {
       file: place.file,

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { copyFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { archOf, crossPrefix } from './arch.js'
 import {
   type Answer,
   differsFromNearest,
@@ -17,7 +16,7 @@ import { notePrevious, takePrevious } from './build/previous.js'
 import type { RemoteCaches } from './build/remote.js'
 import { isSmallChange, openParcel, type Parcel, placeParcel } from './build/reuse.js'
 import { findKernel, pruneKernels, storeKernel } from './build/store.js'
-import { findToolchain, type Toolchain } from './build/toolchain.js'
+import { findToolchain, type Toolchain, toolArguments } from './build/toolchain.js'
 import { type Config, configure, whatIsAsked } from './config/config.js'
 import type { Kbuild } from './config/explain.js'
 import { sha256 } from './host/hash.js'
@@ -248,18 +247,15 @@ async function openWorkshop(workspace: Workspace, { request, log }: Making): Pro
   const ccache = await findCcache(request, workspace.directory)
   if (request.ccache && !ccache) log.warning('ccache is not installed: every build compiles everything.')
   const out = outOf(request)
-  const prefix = crossPrefix(request.arch)
-  const compilers = ccache ? [`CC=ccache ${prefix}gcc`, 'HOSTCC=ccache gcc'] : []
   return {
     workspace,
     kbuild: {
       source: workspace.source,
       out,
       makeArgs: [
-        ...(prefix ? [`ARCH=${archOf(request.arch).linux}`, `CROSS_COMPILE=${prefix}`] : []),
         `O=${out}`,
         `LOCALVERSION=${request.localversion}`,
-        ...compilers,
+        ...toolArguments(request.arch, ccache !== undefined),
       ],
     },
     ...(ccache ? { ccache } : {}),

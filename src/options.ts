@@ -183,6 +183,15 @@ export const OPTIONS: readonly Option[] = [
     help: 'build the image only',
   },
   {
+    name: 'modules',
+    letter: 'M',
+    kind: 'list',
+    value: 'DIR',
+    group: 'build',
+    help: 'external module to build against the kernel and load; repeatable',
+    more: 'One directory a line: plain Kbuild, or with a dkms.conf. They are loaded before the commands in this order and removed after them; later ones may use symbols of earlier ones.',
+  },
+  {
     name: 'cpus',
     kind: 'value',
     value: 'N',

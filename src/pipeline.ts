@@ -1,6 +1,11 @@
+import { appendFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { boot, virtmeWords } from './boot/boot.js'
+import type { Outcome } from './boot/outcome.js'
 import type { Terminal } from './boot/terminal.js'
+import { buildExternal, type ExternalModule } from './build/external.js'
 import type { RemoteCaches } from './build/remote.js'
+import { nameLeaks } from './dump/leaks.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
 import { guestEar } from './evidence.js'
 import { type Examined, examine, vmcoreCamera } from './examine.js'
@@ -9,12 +14,13 @@ import { requireTools } from './host/tools.js'
 import { findVirtme } from './host/virtme.js'
 import type { Log } from './log.js'
 import { obtainKernel, type RunStage } from './obtain.js'
-import { writeResult } from './report/files.js'
+import { FILES, writeResult } from './report/files.js'
 import { testsLine } from './report/tests.js'
 import type { Request } from './request.js'
-import type { Result } from './result.js'
+import type { ModuleFacts, Result } from './result.js'
 import { locateSource, type Source } from './source/source.js'
 import { applyRules, windowsOf } from './triage/rules.js'
+import { plural } from './triage/tests.js'
 import { judge } from './verdict.js'
 
 /** What a run needs to know of its surroundings beside the request. */
@@ -97,8 +103,30 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const obtaining = { request, source, result, log: told, cancel, stage, remote: around.remote }
     const { kernel, release } = await obtainKernel(obtaining)
     letGo = release
-    const { image: _image, vmlinux: _vmlinux, modules: _modules, ...facts } = kernel
+    const { image: _image, vmlinux: _vmlinux, modules: _modules, devel: _devel, ...facts } = kernel
     result.kernel = facts
+
+    const external =
+      request.modules.length === 0
+        ? undefined
+        : await stage(
+            'modules',
+            `Build ${plural(request.modules.length, 'external module')}`,
+            () =>
+              buildExternal(
+                request,
+                { kernel, source: builtFrom(source, result), runDirectory, cwd: around.directory },
+                told,
+                cancel,
+              ),
+            ({ modules }) => modules.map(({ name }) => name).join(', '),
+          )
+    const underTest = external ? { ...kernel, modules: external.tree } : kernel
+    if (external)
+      letGo = async () => {
+        await external.release()
+        await release()
+      }
 
     const camera = vmcoreCamera(request, runDirectory, told, cancel)
     let ear = guestEar([])
@@ -106,8 +134,9 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       'boot',
       `Boot ${kernel.release}`,
       () =>
-        boot(request, kernel, { ...around, runDirectory }, told, {
+        boot(request, underTest, { ...around, runDirectory }, told, {
           cancel,
+          load: external?.modules.map(({ name }) => name),
           terminal: around.terminal,
           listen() {
             ear = guestEar(windowsOf(request.ignore))
@@ -120,6 +149,11 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const { outcome } = booted
     result.boot = booted.facts
     result.exitCode = outcome.status
+    if (external) {
+      result.modules = moduleFacts(external.modules, outcome)
+      const leaks = await nameLeaks(outcome.leaks, outcome.modules, external.tree, cancel)
+      if (leaks.length > 0) ear.console(await appendLeaks(runDirectory, leaks))
+    }
     const heard = ear.end()
     const { findings, warnings } = applyRules(heard.findings, request.failOn, request.ignore, new Date())
     for (const warning of warnings) told.warning(warning)
@@ -135,7 +169,9 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       'Look at what the kernel said',
       () =>
         examine({
-          ...{ request, kernel, runDirectory, findings, heard, cancel },
+          ...{ request, kernel: underTest, runDirectory, findings, heard, cancel },
+          external: external?.modules ?? [],
+          cwd: around.directory,
           source: { gitDir: source.gitDir, sha: result.source?.sha ?? source.sha },
           taken: camera.taken(),
           log: told,
@@ -151,6 +187,27 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
   result.seconds = round((performance.now() - began) / 1000)
   await writeResult(result)
   return result
+}
+
+/** The tree that the kernel was made from: with --skip-build perhaps another one than the source's. */
+function builtFrom(source: Source, result: Result): { gitDir: string; treeId: string } {
+  const { gitDir, treeId } = source
+  const sha = result.source?.sha ?? source.sha
+  return { gitDir, treeId: sha === source.sha ? treeId : `${sha}^{tree}` }
+}
+
+/** Puts what kmemleak said behind the console's own lines, and returns it as a piece of console. */
+async function appendLeaks(runDirectory: string, leaks: readonly string[]): Promise<Buffer> {
+  const text = `kernelcraft: /sys/kernel/debug/kmemleak, read when the modules were removed\n${leaks.join('\n')}\n`
+  await appendFile(join(runDirectory, FILES.console), text)
+  return Buffer.from(text, 'latin1')
+}
+
+function moduleFacts(modules: readonly ExternalModule[], { modules: seen }: Outcome): ModuleFacts[] {
+  return modules.map(({ name, asked }) => {
+    const { loaded = false, trouble } = seen[name] ?? {}
+    return { name, source: asked, loaded, ...(trouble === undefined ? {} : { trouble }) }
+  })
 }
 
 /** What has to be on the machine before work starts; also ends what an earlier run left behind. */

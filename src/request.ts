@@ -3,6 +3,7 @@ import { availableParallelism, totalmem } from 'node:os'
 import { basename, isAbsolute, join, resolve } from 'node:path'
 import stringArgv from 'string-argv'
 import { ARCH_NAMES, type ArchName, findArch, hostArch, isNative } from './arch.js'
+import { type ModuleSource, parseModuleSource } from './build/modules.js'
 import { InputError } from './errors.js'
 import { OPTIONS, type RawOptions } from './options.js'
 import { type IgnoreRule, parseFailOn, parseIgnore, type Selector } from './triage/rules.js'
@@ -46,6 +47,8 @@ export interface Request {
   kernelCacheMaxBytes: number
   skipBuild: boolean
   skipModules: boolean
+  /** external modules to build and load, in this order */
+  modules: readonly ModuleSource[]
   cpus: number
   memoryMiB: number
   network: string
@@ -321,6 +324,13 @@ export function parseRequest(
   if (comma)
     throw new InputError(`disk: ${quote(comma)} has a comma, which QEMU reads as the next option; rename it.`)
 
+  const skipModules = parseBoolean('skip-modules', value('skip-modules'))
+  const modules = list('modules').map(directory => parseModuleSource(directory, cwd))
+  if (skipModules && modules.length > 0)
+    throw new InputError(
+      'modules and skip-modules were both given: modules are built against what the latter leaves out.',
+    )
+
   return {
     release: optional('release', text => parseRelease(text, cwd)),
     ref: optional('ref', parseRef),
@@ -342,7 +352,8 @@ export function parseRequest(
     kernelCache: parseBoolean('kernel-cache', value('kernel-cache')),
     kernelCacheMaxBytes: parseMaxSize('kernel-cache-max-size', value('kernel-cache-max-size')),
     skipBuild: parseBoolean('skip-build', value('skip-build')),
-    skipModules: parseBoolean('skip-modules', value('skip-modules')),
+    skipModules,
+    modules,
     cpus: optional('cpus', text => parseCount('cpus', text, 255)) ?? availableParallelism(),
     memoryMiB: parseMemory('memory', value('memory')),
     network: parseNetwork(value('network')),

@@ -24,7 +24,7 @@ export type Verdict = keyof typeof EXIT_STATUS
 /** Exit status of kc for input that makes no sense; no run took place. */
 export const EXIT_INVALID_INPUT = 2
 
-export type Stage = 'preflight' | 'source' | 'cache' | 'config' | 'build' | 'boot' | 'triage'
+export type Stage = 'preflight' | 'source' | 'cache' | 'config' | 'build' | 'modules' | 'boot' | 'triage'
 
 /** One stage's duration, in seconds of wall time. */
 export interface Timing {
@@ -104,9 +104,12 @@ export interface BootFacts {
   moments: BootMoments
 }
 
-/** A place in the source that a compiler complained about; `file` is relative to the tree. */
+/** A place in the source that a compiler complained about. */
 export interface Diagnostic {
+  /** relative to the tree; of an external module's, to the working directory */
   file: string
+  /** true for a file of an external module */
+  external?: boolean
   line: number
   column?: number
   message: string
@@ -150,6 +153,8 @@ export interface FindingFacts {
   panic?: string
   /** why it does not fail the run */
   ignored?: string
+  /** the external module whose code it is about */
+  module?: string
   stack: StackEntry[]
   /** the kernel's words, at most 200 lines */
   report: string[]
@@ -168,6 +173,18 @@ export interface SourceLines {
   /** number of the first of `lines` */
   first: number
   lines: string[]
+}
+
+/** An external module under test. */
+export interface ModuleFacts {
+  /** as the kernel calls it */
+  name: string
+  /** directory of its source, as it was asked for */
+  source: string
+  /** it was loaded into the kernel */
+  loaded: boolean
+  /** why it could not be loaded, or not be removed again */
+  trouble?: string
 }
 
 /** A test that did not pass. One entry may stand for several that never ran. */
@@ -222,6 +239,8 @@ export interface Result {
   /** what the kernel said of itself, the first one first */
   findings: FindingFacts[]
   tests?: TestFacts
+  /** external modules, in the order in which they were loaded */
+  modules?: ModuleFacts[]
   vmcore?: VmcoreFacts
   timings: Timing[]
   warnings: string[]

@@ -75,7 +75,17 @@ function death(outcome: Outcome): Sentence {
   }
 }
 
-function commands(status: number, evidence: Evidence): Sentence {
+/** What became of external modules, if one could not be loaded or removed. */
+function moduleTrouble({ modules }: Outcome): Sentence | undefined {
+  // of those that hold one another, the one that was loaded last is removed first
+  const [name, seen] = Object.entries(modules).findLast(([, { trouble }]) => trouble !== undefined) ?? []
+  if (!seen) return undefined
+  const what = seen.loaded ? 'could not be removed again' : 'did not load, and the commands were not run'
+  const why = seen.trouble?.replace(/\.$/, '') || 'no reason was given'
+  return { verdict: 'test-failed', reason: `The module ${name} ${what}: ${why}.` }
+}
+
+function commands(status: number, outcome: Outcome, evidence: Evidence): Sentence {
   const failed = evidence.tests ? failures(evidence.tests.counts) : 0
   if (status !== 0) {
     const [kill] = evidence.kills
@@ -85,13 +95,20 @@ function commands(status: number, evidence: Evidence): Sentence {
   }
   if (failed > 0)
     return { verdict: 'test-failed', reason: `The commands succeeded, but ${plural(failed, 'test')} failed.` }
-  return { verdict: 'passed', reason: 'The kernel booted and the commands succeeded.' }
+  return (
+    moduleTrouble(outcome) ?? {
+      verdict: 'passed',
+      reason: 'The kernel booted and the commands succeeded.',
+    }
+  )
 }
 
 function ended(outcome: Outcome, evidence: Evidence): Sentence {
   const { status, started } = outcome
-  if (status !== undefined) return commands(status, evidence)
+  if (status !== undefined) return commands(status, outcome, evidence)
   if (outcome.shutdown === 'guest-shutdown') {
+    const trouble = moduleTrouble(outcome)
+    if (trouble) return trouble
     return started
       ? { verdict: 'test-failed', reason: 'The guest powered off before the commands had ended.' }
       : { verdict: 'boot-failed', reason: 'The guest powered off before the commands started.' }

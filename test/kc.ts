@@ -110,6 +110,8 @@ export const KASAN_KERNEL = [
   'kasan',
   '-f',
   'lockdep',
+  '-f',
+  'kmemleak',
 ] as const
 export const OLD_KERNEL = ['-r', 'distro', '-c', '6.1', '-f', 'test'] as const
 

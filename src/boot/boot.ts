@@ -23,6 +23,8 @@ export interface Booted {
 export interface BootOptions extends Pick<Watching, 'dump'> {
   cancel?: AbortSignal
   terminal?: Terminal
+  /** external modules to load before the commands, in this order */
+  load?: readonly string[]
   /** who listens to the guest; asked anew for each attempt to boot it */
   listen: () => Pick<Watching, 'onConsole' | 'onStdout'>
 }
@@ -86,6 +88,7 @@ export async function boot(
   await writeShare(guestFiles(at.runDirectory).share, request, {
     directory: at.directory,
     hasModules: kernel.modules !== undefined,
+    load: options.load ?? [],
     ignoreSetuid: snapshot.kind === 'user-namespace',
     masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
     ...(request.network === 'user' ? { resolver: '10.0.2.3' } : {}),

@@ -4,6 +4,15 @@ import type { BootMoments } from '../result.js'
 /** Which deadline passed. `banner`: no word of the kernel; `shutdown`: the commands had ended, the guest had not. */
 export type Expiry = 'banner' | 'boot' | 'run' | 'idle' | 'shutdown'
 
+/** An external module in the guest. */
+export interface LoadedModule {
+  loaded: boolean
+  /** modprobe's or rmmod's words where it failed */
+  trouble?: string
+  /** address of each section of code, by its name; the kernel's, in hexadecimal */
+  sections: Record<string, string>
+}
+
 /** What was seen of a guest, from its start to the end of its last process. Facts only; see judge.ts for what they mean. */
 export interface Outcome {
   /** exit status of the commands, exact from 0 to 255; absent if it never arrived */
@@ -21,6 +30,10 @@ export interface Outcome {
   /** virtme-run's own end */
   exit: { status?: number; signal?: string }
   release?: string
+  /** what became of external modules, by the kernel's name for each */
+  modules: Record<string, LoadedModule>
+  /** lines of /sys/kernel/debug/kmemleak, read after the modules were removed */
+  leaks: string[]
   moments: BootMoments
 }
 

@@ -9,6 +9,8 @@ export interface GuestSettings {
   /** where the commands start, if it is there in the guest */
   directory: string
   hasModules: boolean
+  /** external modules to load, in this order */
+  load: readonly string[]
   masks: readonly string[]
   /** owners of files are not what they were, so set-user-ID bits must not count */
   ignoreSetuid: boolean
@@ -64,6 +66,7 @@ export async function writeShare(
   const variables = {
     KC_DIRECTORY: settings.directory,
     KC_MODULES: settings.hasModules ? '1' : '',
+    KC_LOAD: settings.load.length > 0 ? '1' : '',
     KC_MASKS: settings.masks.length > 0 ? '1' : '',
     KC_NOSUID: settings.ignoreSetuid ? '1' : '',
     KC_RESOLVER: settings.resolver ?? '',
@@ -78,6 +81,7 @@ export async function writeShare(
     copyFile(asset('boot/guest/init.sh'), join(directory, 'init.sh')),
     writeFile(join(directory, 'settings'), text),
     writeFile(join(directory, 'hostname'), 'kernelcraft\n'),
+    writeFile(join(directory, 'modules'), settings.load.map(name => `${name}\n`).join('')),
     writeFile(join(directory, 'masks'), settings.masks.map(path => `${path}\n`).join('')),
     writeFile(join(directory, 'run.sh'), runScript(request, settings)),
     writeFile(join(directory, 'script'), scriptText(request.work), { mode: 0o755 }),

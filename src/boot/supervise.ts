@@ -12,6 +12,7 @@ import { endProcesses, RUN_VARIABLE, registerGuest, unregisterGuest } from '../h
 import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import { type GuestCommand, guestFiles, guestSockets, virtmeArguments } from './command.js'
+import { hearControl } from './control.js'
 import { injectNmi, interrogate } from './forensics.js'
 import { expiry, type GuestLimits, type Outcome } from './outcome.js'
 import { connectSocket, type Qmp, type QmpEvent, startQmp } from './qmp.js'
@@ -78,7 +79,10 @@ export async function superviseGuest(
     stdio: ['ignore', virtmeLog, virtmeLog],
   })
   const { pid } = child
-  const outcome: Outcome = { started: false, panicked: false, cancelled: false, exit: {}, moments: {} }
+  const outcome: Outcome = {
+    ...{ started: false, panicked: false, cancelled: false },
+    ...{ exit: {}, modules: {}, leaks: [], moments: {} },
+  }
   if (pid === undefined) {
     const [error] = await once(child, 'error')
     closeSync(virtmeLog)
@@ -108,21 +112,7 @@ export async function superviseGuest(
   const onControl = (chunk: Buffer) => {
     const lines = (controlRest + chunk.toString('utf8')).split('\n')
     controlRest = lines.pop() ?? ''
-    for (const line of lines) {
-      const [word, value = ''] = line.split(' ')
-      if (word === 'init') {
-        moments.init ??= seconds()
-        outcome.release ??= value
-      } else if (word === 'commands') {
-        moments.commands ??= seconds()
-        outcome.started = true
-      } else if ((word === 'ended' || word === 'status') && /^\d{1,3}$/.test(value)) {
-        // the first word on it counts
-        if (outcome.status === undefined) outcome.status = Number(value)
-        if (word === 'status') moments.status ??= seconds()
-        else drainSince ??= seconds()
-      }
-    }
+    for (const line of lines) if (hearControl(line, outcome, seconds())) drainSince ??= seconds()
   }
   const onConsole = (chunk: Buffer) => {
     consoleQuietSince = seconds()

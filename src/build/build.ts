@@ -1,37 +1,29 @@
-import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
-import { dirname, join } from 'node:path'
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { archOf } from '../arch.js'
 import type { Config } from '../config/config.js'
 import type { Kbuild } from '../config/explain.js'
-import { BuildError, InfraError } from '../errors.js'
 import { readJson } from '../host/files.js'
-import { describeEnd, lastLines, run } from '../host/processes.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request.js'
-import type { Diagnostic, KernelFacts } from '../result.js'
+import type { KernelFacts } from '../result.js'
 import type { Source } from '../source/source.js'
 import { type Ccache, ccacheFacts, startCounting } from './ccache.js'
-import { isFatal, parseDiagnostic, parseStep } from './diagnostics.js'
+import { parseDiagnostic } from './diagnostics.js'
+import { runMake } from './make.js'
 import type { Toolchain } from './toolchain.js'
-
-/** A builder's own settings would make another kernel of the same ref, and the next build another one again. */
-const REPRODUCIBLE = {
-  KBUILD_BUILD_TIMESTAMP: 'Thu Jan 1 00:00:00 UTC 1970',
-  KBUILD_BUILD_USER: 'kernelcraft',
-  KBUILD_BUILD_HOST: 'kernelcraft',
-  KBUILD_BUILD_VERSION: '1',
-  LC_ALL: 'C',
-}
 
 export interface Kernel extends KernelFacts {
   image: string
   vmlinux: string
   /** directory with lib/modules/RELEASE, if anything was built as a module */
   modules?: string
+  /** what external modules are built against; absent where the image alone was built */
+  devel?: Devel
 }
+
+/** A source and its build directory, or what the kernel cache keeps of the latter. */
+export type Devel = { source: string; out: string } | { archive: string }
 
 /** What a build directory was made from, as noted when make had succeeded. */
 export interface Stamp {
@@ -75,9 +67,11 @@ export async function build(
   if (ccache) await startCounting(ccache)
   const began = performance.now()
 
-  const hasModules = !request.skipModules && /^CONFIG_\w+=m$/m.test(config.text)
+  const takesModules = !request.skipModules && config.values.get('MODULES') === 'y'
+  const hasModules = takesModules && /^CONFIG_\w+=m$/m.test(config.text)
   const image = archOf(request.arch).image
-  const steps = await make([image.target, ...(hasModules ? ['modules'] : [])], {
+  // also without a module of its own: Module.symvers is what external ones are linked against
+  const steps = await make([image.target, ...(takesModules ? ['modules'] : [])], {
     ...from,
     log,
     cancel,
@@ -101,6 +95,7 @@ export async function build(
     image: join(out, image.path),
     vmlinux: join(out, 'vmlinux'),
     ...(modules ? { modules } : {}),
+    ...(takesModules ? { devel: { source: kbuild.source, out } } : {}),
     reused: false,
     ...(ccache ? { ccache: await ccacheFacts(ccache, seconds) } : {}),
   }
@@ -120,73 +115,20 @@ interface MakeCall {
   buildLog: string
   log: Log
   cancel?: AbortSignal
-  expected?: number
+  expected?: number | undefined
   extra?: readonly string[]
 }
 
-/** Runs make and returns how many steps it took. Throws BuildError with the compiler's complaints. */
 async function make(targets: readonly string[], call: MakeCall): Promise<number> {
-  const { kbuild, log } = call
-  await mkdir(dirname(call.buildLog), { recursive: true })
-  const file = createWriteStream(call.buildLog, { flags: 'a' })
-  let writeError: Error | undefined
-  file.on('error', error => {
-    writeError = error
-  })
-  const diagnostics: Diagnostic[] = []
-  const fatal: string[] = []
-  let steps = 0
-  const onLine = (line: string) => {
-    const step = parseStep(line)
-    if (step) {
-      steps++
-      log.progress({
-        done: steps,
-        total: call.expected && Math.max(call.expected, steps),
-        what: `${step.verb} ${step.what}`,
-      })
-      return
-    }
-    const diagnostic = parseDiagnostic(line, kbuild.source)
-    if (diagnostic) {
-      diagnostics.push(diagnostic)
-      log.diagnostic(diagnostic)
-    } else if (isFatal(line)) fatal.push(line)
-    log.detail(line)
-  }
-  const end = await run({
-    file: 'make',
-    args: [
-      '-C',
-      kbuild.source,
-      `-j${availableParallelism()}`,
-      '--output-sync=line',
-      ...kbuild.makeArgs,
-      ...(call.extra ?? []),
-      ...targets,
-    ],
-    env: { ...REPRODUCIBLE, ...call.ccache?.env },
-    cancel: call.cancel,
-    deadline: 6 * 3600,
-    onLine,
-    onData: chunk => file.write(chunk),
-  }).finally(async () => {
-    file.end()
-    if (!writeError) await once(file, 'close').catch(() => {})
-  })
-  if (writeError) throw writeError
-  if (end.status === 0) return steps
-  if (/No space left on device/.test(end.stderr)) {
-    throw new InfraError('The disk is full: make room for the build directory.', lastLines(end.stderr, 3))
-  }
-  const [first] = diagnostics
-  const reason = first
-    ? `${first.file}:${first.line}: ${first.message}`
-    : (fatal[0] ?? describeEnd('make', end))
-  throw new BuildError(
-    `The kernel does not build: ${reason}`,
-    // the compiler's own words say more than make's
-    first ? [] : fatal.length > 0 ? fatal.slice(0, 8) : lastLines(end.stderr, 8),
-    diagnostics.slice(0, 50),
+  const { kbuild, ccache, extra = [] } = call
+  return await runMake(
+    {
+      what: 'The kernel does not build',
+      args: ['-C', kbuild.source, ...kbuild.makeArgs, ...extra, ...targets],
+      env: ccache?.env ?? {},
+      diagnostic: line => parseDiagnostic(line, kbuild.source),
+      expected: call.expected,
+    },
+    call,
   )
 }

@@ -1,7 +1,7 @@
 import { sha256 } from '../host/hash.js'
 
 /** Changes when an entry of the kernel cache, or how we call make, means another kernel for the same inputs. */
-export const LAYOUT = 1
+export const LAYOUT = 2
 
 /**
  * Everything that a kernel follows from, the resolved configuration aside. Where two are equal, so are the kernels.

@@ -77,7 +77,7 @@ export const entryPath = (key: string, ...rest: string[]) => cachePath('kernels'
 /** A kernel of the cache. What its configuration started from is the run's that asks for it: the key does not tell. */
 export type StoredKernel = Omit<Kernel, 'configBase'>
 
-function kernelOf({ key, kernel, files }: Manifest): StoredKernel {
+function kernelOf({ key, kernel, files, identity }: Manifest): StoredKernel {
   const directory = entryPath(key)
   return {
     ...kernel,
@@ -86,6 +86,7 @@ function kernelOf({ key, kernel, files }: Manifest): StoredKernel {
     ...(files.some(({ path }) => path.startsWith(`${NAMES.modules}/`))
       ? { modules: join(directory, NAMES.modules) }
       : {}),
+    ...(identity.modules ? { devel: { archive: join(directory, NAMES.devel) } } : {}),
     reused: true,
   }
 }

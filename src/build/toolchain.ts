@@ -1,5 +1,5 @@
 import { realpath } from 'node:fs/promises'
-import { type ArchName, crossPrefix } from '../arch.js'
+import { type ArchName, archOf, crossPrefix } from '../arch.js'
 import { hashFile, sha256 } from '../host/hash.js'
 import { run } from '../host/processes.js'
 import { which } from '../host/tools.js'
@@ -15,6 +15,15 @@ export interface Toolchain {
 async function firstLine(file: string): Promise<string> {
   const end = await run({ file, args: ['--version'], deadline: 60 })
   return end.stdout.split('\n', 1)[0]?.trim() ?? ''
+}
+
+/** What make is told of the architecture and its compilers. */
+export function toolArguments(arch: ArchName, ccache: boolean): string[] {
+  const prefix = crossPrefix(arch)
+  return [
+    ...(prefix ? [`ARCH=${archOf(arch).linux}`, `CROSS_COMPILE=${prefix}`] : []),
+    ...(ccache ? [`CC=ccache ${prefix}gcc`, 'HOSTCC=ccache gcc'] : []),
+  ]
 }
 
 /** Tools that make the kernel, and those that Kconfig asks for their version (scripts/Kconfig.include, init/Kconfig). */

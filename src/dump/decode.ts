@@ -86,6 +86,11 @@ export async function decodeFrames(
   return decoded
 }
 
+/** The functions of an object file, relocatable ones (.ko) included. */
+export async function symbolsOf(file: string, cancel?: AbortSignal): Promise<SymbolTable> {
+  return await new Tools(performance.now() + DEADLINE_SECONDS * 1000, cancel).symbols(file)
+}
+
 /** The address to ask for: of the call, not of what comes after it, which may be of another line or function. */
 function locate(table: SymbolTable, place: CodePlace, index: number, { arch = 'x86_64' }: Objects) {
   const found = table.find(place.symbol, place.offset ?? 0, place.size)
@@ -166,7 +171,7 @@ export function parseLines(lines: readonly string[]): Location[][] {
 const moduleName = (name: string) => name.replaceAll('-', '_')
 
 /** The .ko files below a directory by the names of their modules. */
-async function moduleFiles(directory: string): Promise<Map<string, string>> {
+export async function moduleFiles(directory: string): Promise<Map<string, string>> {
   const files = new Map<string, string>()
   const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(() => [])
   for (const entry of entries) {

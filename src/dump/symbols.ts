@@ -2,18 +2,25 @@
 export interface Entry {
   address: bigint
   section: string
+  /** in bytes; 0 for a label */
+  size: bigint
   name: string
 }
 
 // binutils prints: address, a space, seven flag characters, a space, section, a tab, size, perhaps a visibility, name
-const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t[0-9a-f]+ +(?:\.\w+ )?(\S+)$/
+const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t([0-9a-f]+) +(?:\.\w+ )?(\S+)$/
 
 /** One line of `objdump -t`, if it is about code. */
 export function parseEntry(line: string): Entry | undefined {
-  const [, address, section, name] = ENTRY.exec(line) ?? []
-  if (!address || !section || !name || !/text/.test(section)) return undefined
+  const [, address, section, size, name] = ENTRY.exec(line) ?? []
+  if (!address || !section || !size || !name || !/text/.test(section)) return undefined
   // clang's link-time optimisation gives local functions a suffix that the kernel leaves out when it prints them
-  return { address: BigInt(`0x${address}`), section, name: name.replace(/\.llvm\.\d+$/, '') }
+  return {
+    address: BigInt(`0x${address}`),
+    section,
+    size: BigInt(`0x${size}`),
+    name: name.replace(/\.llvm\.\d+$/, ''),
+  }
 }
 
 /** The functions of one object file. */
@@ -50,6 +57,18 @@ export class SymbolTable {
       }
     }
     return best && { address: best.address + BigInt(offset), section: best.section }
+  }
+
+  /** The function that lies at an offset in a section, as the kernel would print it. */
+  at(section: string, offset: bigint): string | undefined {
+    const found = [...this.byName.values()]
+      .flat()
+      .filter(
+        ({ section: of, address, size }) => of === section && address <= offset && offset < address + size,
+      )
+    // other names of a module's first and last function
+    const entry = found.find(({ name }) => name !== 'init_module' && name !== 'cleanup_module') ?? found[0]
+    return entry && `${entry.name}+0x${(offset - entry.address).toString(16)}/0x${entry.size.toString(16)}`
   }
 
   /** Bytes from a function's start to the next one's, without end for the last one. */

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import * as core from '@actions/core'
 import { describeProgress, type Log } from '../log.js'
 
@@ -64,15 +64,16 @@ export function jobLog(): Log & { close(): void; placeTree(prefix: string): void
       if (warnings++ < MOST_WARNINGS) core.warning(message)
       else core.info(message)
     },
-    diagnostic({ file, line, column, message }, by = 'Compiler') {
+    diagnostic({ file, line, column, message, external = false }, by = 'Compiler') {
       resume()
       if (errors++ < MOST_ERRORS) {
         const place = {
-          file: join(tree ?? '', file),
+          file: external ? file : join(tree ?? '', file),
           startLine: line,
           ...(column ? { startColumn: column } : {}),
         }
-        if (tree !== undefined) core.error(message, { ...place, title: by })
+        if (tree !== undefined || (external && !isAbsolute(file)))
+          core.error(message, { ...place, title: by })
         else core.error(`${file}:${line}: ${message}`, { title: by })
       } else core.info(`${file}:${line}: ${message}`)
     },

@@ -15,6 +15,7 @@ export type CacheRoom =
   | 'work'
   | 'build'
   | 'kernels'
+  | 'modules'
   | 'ccache'
   | 'runs'
   | 'running'

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { FindingFacts, Result, Verdict } from '../result.js'
+import type { FindingFacts, ModuleFacts, Result, Verdict } from '../result.js'
 import { sentence, sourceText, stackText } from './findings.js'
 import { codeBlock, details, inline, table, tailOf } from './markdown.js'
 import { renderTests } from './tests.js'
@@ -78,8 +78,14 @@ function facts(result: Result, place: SummaryPlace): string {
         ? `${boot.accel === 'kvm' ? 'KVM' : 'emulated (TCG)'}, ${boot.cpus} CPUs, ${boot.memoryMiB} MiB, QEMU ${boot.qemu}, virtme-ng ${boot.virtme}`
         : '',
     ],
+    ['External modules', (result.modules ?? []).map(moduleText).join('; ')],
     ['Commands', result.exitCode === undefined ? '' : `status ${result.exitCode}`],
   ])
+}
+
+function moduleText({ name, source, loaded, trouble }: ModuleFacts): string {
+  const state = trouble === undefined ? (loaded ? '' : ', not loaded') : `: ${inline(trouble)}`
+  return `\`${name}\` from ${inline(source)}${state}`
 }
 
 function timings(result: Result): string {
@@ -111,11 +117,12 @@ const MOST_SHOWN = 3
 const MOST_LISTED = 20
 
 function showFinding(finding: FindingFacts): string {
-  const { title, type, fingerprint, count, around, before = [], report, panic } = finding
+  const { title, type, fingerprint, count, around, before = [], report, panic, module } = finding
+  const charged = module ? `, charged to the module ${inline(module)}` : ''
   const times = count > 1 ? `, ${count} times` : ''
   return [
     `### ${inline(title)}`,
-    `${inline(type)}, fingerprint \`${fingerprint}\`, line ${finding.line} of the console${times}${panic && !report.includes(panic) ? `; ${inline(panic)}` : ''}`,
+    `${inline(type)}, fingerprint \`${fingerprint}\`, line ${finding.line} of the console${times}${charged}${panic && !report.includes(panic) ? `; ${inline(panic)}` : ''}`,
     finding.stack.length > 0 ? codeBlock(stackText(finding), 40, 8 * 1024) : '',
     around
       ? `${inline(around.file)}, line ${around.line}:\n\n${codeBlock(sourceText(finding), 20, 8 * 1024)}`

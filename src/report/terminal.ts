@@ -109,7 +109,7 @@ export function terminalResult(result: Result, env: NodeJS.ProcessEnv): string {
   }
   for (const finding of failing.slice(0, MOST_SHOWN)) {
     lines.push(
-      `${paint(['red', 'bold'], finding.title)} ${paint('dim', `(${finding.type}, ${finding.fingerprint})`)}`,
+      `${paint(['red', 'bold'], finding.title)} ${paint('dim', `(${finding.type}, ${finding.fingerprint}${finding.module ? `, module ${finding.module}` : ''})`)}`,
     )
     lines.push(
       ...stackText(finding, 12)

@@ -33,6 +33,8 @@ describe('the judge', () => {
     cancelled: false,
     exit: { status: 0 },
     moments: { banner: 0.3 },
+    modules: {},
+    leaks: [],
     ...facts,
   })
   const request = { deadlines: { boot: 1, run: 2, idle: 3 } } as Request
@@ -62,6 +64,7 @@ describe('the judge', () => {
 describe('the judge, with what the kernel said', () => {
   const outcome = (facts: Partial<Outcome>): Outcome => ({
     ...{ started: true, panicked: false, cancelled: false, exit: { status: 0 }, moments: { banner: 0.3 } },
+    ...{ modules: {}, leaks: [] },
     ...facts,
   })
   const request = { deadlines: { boot: 1, run: 2, idle: 3 } } as Request

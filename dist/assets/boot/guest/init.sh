@@ -103,7 +103,56 @@ $bb mkdir "$group" 2>/dev/null || group=
 exec 4> /proc/sysrq-trigger
 if [ -n "$group" ]; then exec 5> "$group/cgroup.kill"; else exec 5> /dev/null; fi
 
-if [ -n "$KC_TERMINAL" ]; then
+# External modules under test, in their order. The addresses of their code are told while they are known: what is found
+# to be lost after a module was removed was allocated by code that has no name any more.
+leaks=/sys/kernel/debug/kmemleak
+loaded=
+refused=
+status=
+load_modules() {
+  [ -e "$leaks" ] && echo clear > "$leaks"
+  while read -r module; do
+    echo "kernelcraft: loading $module" > /dev/kmsg
+    if words=$($bb modprobe "$module" 2>&1) && [ -d "/sys/module/$module" ]; then
+      echo "loaded $module" >&3
+      loaded="$module $loaded"
+      for section in .text .init.text .exit.text; do
+        [ -r "/sys/module/$module/sections/$section" ] || continue
+        # in one read: the kernel gives no second part of it
+        echo "section $module $section $($bb cat "/sys/module/$module/sections/$section")" >&3
+      done
+    else
+      # word splitting makes one line of it
+      echo refused "$module" $words >&3
+      refused=1
+      return
+    fi
+  done < "$share/modules"
+}
+remove_modules() {
+  # what the commands left behind may hold them
+  echo 1 >&5
+  for module in $loaded; do
+    # the commands may have done it
+    [ -d "/sys/module/$module" ] || continue
+    echo "kernelcraft: removing $module" > /dev/kmsg
+    words=$($bb rmmod "$module" 2>&1) || echo stuck "$module" $words >&3
+  done
+  [ -e "$leaks" ] || return
+  # kmemleak reports nothing that is younger than five seconds, and nothing that has changed since its last look
+  $bb sleep 5.5
+  echo scan > "$leaks"
+  echo scan > "$leaks"
+  while IFS= read -r line; do echo "leak $line" >&3; done < "$leaks"
+}
+if [ -n "$KC_LOAD" ]; then
+  echo commands >&3
+  load_modules
+fi
+
+if [ -n "$refused" ]; then
+  : # the commands are about modules that are not there
+elif [ -n "$KC_TERMINAL" ]; then
   # the window's size, as it changes
   while read -r rows columns; do
     $bb stty -F /dev/hvc0 rows "$rows" cols "$columns"
@@ -118,6 +167,7 @@ if [ -n "$KC_TERMINAL" ]; then
     exec $bb setsid -c /bin/sh "$share/run.sh"
   )
   status=$?
+  [ -n "$loaded" ] && remove_modules
 else
   # Pipes in between: a port can be opened once only, and commands reopen /dev/stdout.
   $bb mkfifo -m 600 "$share-out" "$share-err"
@@ -132,13 +182,14 @@ else
     exec $bb setsid /bin/sh "$share/run.sh" < /dev/null > "$share-out" 2> "$share-err"
   )
   status=$?
+  [ -n "$loaded" ] && remove_modules
   echo "ended $status" >&3
   # What still holds the pipes would keep them from ending. Whatever left the group, the host waits for only so long.
   echo 1 >&5
   wait "$out" "$err"
 fi
 
-echo "status $status" >&3
+[ -n "$status" ] && echo "status $status" >&3
 echo o >&4
 # power-off happens in a work queue, and PID 1 must not end before it
 while :; do $bb sleep 1000; done 2>/dev/null
