@@ -55,6 +55,10 @@ export async function dumpRunning(
     throw new InfraError(
       `Neither drgn nor crash is on this machine: ${HOW_TO_GET} --dump-file FILE saves the dump without one.`,
     )
+  if (!existsSync(guest.vmlinux))
+    throw new InfraError(
+      "This kernel's vmlinux is on the machine that built it: start the guest with --build-host-vmlinux.",
+    )
   const scratch = file === undefined ? await mkdtemp(join(guest.runDirectory, 'dump-')) : undefined
   const path = file ?? join(scratch ?? '', 'vmcore')
   const qmp = await connect(guest)

@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs'
-import { copyFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Answer,
@@ -9,23 +8,25 @@ import {
   noteAnswer,
   pruneAnswers,
 } from './build/asked.js'
-import { type Built, build, type Kernel } from './build/build.js'
-import { type Ccache, ccacheContents, ccacheKeys, findCcache } from './build/ccache.js'
+import type { Kernel } from './build/build.js'
+import { type BuildHost, openBuildHost } from './build/buildhost.js'
+import { ccacheContents, ccacheKeys } from './build/ccache.js'
 import { type Identity, kernelKey, questionKey } from './build/identity.js'
 import { notePrevious, takePrevious } from './build/previous.js'
 import type { RemoteCaches } from './build/remote.js'
-import { isSmallChange, openParcel, type Parcel, placeParcel } from './build/reuse.js'
+import { isSmallChange, openParcel, type Parcel } from './build/reuse.js'
 import { findKernel, pruneKernels, storeKernel } from './build/store.js'
-import { findToolchain, type Toolchain, toolArguments } from './build/toolchain.js'
-import { type Config, configure, whatIsAsked } from './config/config.js'
-import type { Kbuild } from './config/explain.js'
+import { findToolchain, type Toolchain } from './build/toolchain.js'
+import { whatIsAsked } from './config/config.js'
+import { hostPlace } from './elsewhere.js'
 import { sha256 } from './host/hash.js'
 import type { Log } from './log.js'
 import { FILES } from './report/files.js'
 import type { Request } from './request.js'
 import type { Result, Stage } from './result.js'
 import type { Source } from './source/source.js'
-import { checkOut, seriesOf, takeWorkspace, type Workspace } from './source/workspace.js'
+import { seriesOf } from './source/workspace.js'
+import { workspacePlace } from './workshop.js'
 
 /** Runs one stage of a run: announced, timed, summed up in a line. */
 export type RunStage = <T>(
@@ -57,14 +58,20 @@ export interface Obtained {
  * what is asked; else one that is configured and, if its configuration is not in the cache either, built and stored.
  */
 export async function obtainKernel(at: Obtaining): Promise<Obtained> {
-  const { request, source, result } = at
-  const keep = async (kernel: Kernel, config: string) => {
-    if (kernel.reused) await writeFile(join(result.runDirectory, FILES.config), config)
-    await notePrevious(source, kernel, config)
-    return { kernel, release: async () => {} }
-  }
+  const { request } = at
   if (request.skipBuild) return await previous(at)
-  const toolchain = await findToolchain(request.arch)
+  if (!request.buildHost) return await obtainWith(at, await findToolchain(request.arch))
+  const host = await openBuildHost(request.buildHost, request.arch, at.log.info, at.cancel)
+  try {
+    await tellDifference(at, host)
+    return await obtainWith(at, host.toolchain, host)
+  } finally {
+    await host.close()
+  }
+}
+
+async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost): Promise<Obtained> {
+  const { request, source, result } = at
   const identity: Identity = {
     tree: source.treeId,
     toolchain: toolchain.identity,
@@ -75,21 +82,26 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
   const asked = await whatIsAsked(request)
   const question = asked === undefined ? undefined : questionKey(identity, asked)
   const making: Making = { ...at, toolchain, identity, asked: sha256(asked ?? ''), question }
+  const open = (parcel?: Parcel) => (host ? hostPlace(making, host) : workspacePlace(making, parcel))
 
   if (!request.kernelCache) {
-    const workspace = await takeWorkspace(source)
+    const place = await open()
     try {
-      const workshop = await openWorkshop(workspace, making)
-      const { config } = await configureIn(workshop, making)
-      const { kernel } = await buildIn(workshop, config, making)
+      const { config } = await place.configure()
+      const { kernel } = await place.build(config)
       await notePrevious(source, kernel, config.text)
-      return { kernel, release: workspace.release }
+      return { kernel, release: place.release }
     } catch (error) {
-      await workspace.release()
+      await place.release()
       throw error
     }
   }
 
+  const keep = async (kernel: Kernel, config: string) => {
+    if (kernel.reused) await writeFile(join(result.runDirectory, FILES.config), config)
+    await notePrevious(source, kernel, config)
+    return { kernel, release: async () => {} }
+  }
   const known = await at.stage(
     'cache',
     'Look for this kernel in the cache',
@@ -98,10 +110,9 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
   )
   if ('kernel' in known) return await keep(known.kernel, known.config)
 
-  const workspace = await takeWorkspace(source)
+  const place = await open(known.parcel)
   try {
-    const workshop = await openWorkshop(workspace, making)
-    const { config, warnings } = await configureIn(workshop, making, known.parcel)
+    const { config, warnings } = await place.configure()
     const key = kernelKey(identity, config.hash)
     const made = { identity, commit: commitOf(source), config: config.text }
     const differs = await differsFromNearest(madeOf(made))
@@ -118,23 +129,37 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
     }
     const miss = { key, hit: false, ...(differs ? { differs } : {}) }
     at.log.info(describeMiss(differs))
-    const built = await buildIn(workshop, config, making)
-    const out = join(workspace.source, outOf(request))
-    const kernel = await storeKernel(key, { kernel: built.kernel, out, identity, commit: commitOf(source) })
+    const built = await place.build(config)
+    const kernel = await storeKernel(key, { ...built, identity, commit: commitOf(source) })
     await note()
     at.remote?.offer({ kind: 'kernel', key })
-    offerBuild(making, workspace, built, config, known.parcel !== undefined)
+    // a build directory is worth more than the one that it was continued from only if much was done
+    if (built.offer && (known.parcel === undefined || built.steps >= MANY_STEPS))
+      at.remote?.offer({ kind: 'build', key: buildKey(making), ...built.offer })
     for (const { manifest } of await pruneKernels(request.kernelCacheMaxBytes))
       at.log.detail(`kernel cache: removed ${manifest.kernel.release} (${manifest.key.slice(0, 12)})`)
     await pruneAnswers()
     return await keep({ ...kernel, cache: miss }, config.text)
   } finally {
     // the kernel lies in the cache: the next build need not wait for this guest
-    await workspace.release()
+    await place.release()
   }
 }
 
-interface Making extends Obtaining {
+/** Says it where the build host's compiler is another one than this machine's: what is built here later may not fit. */
+async function tellDifference({ request, log }: Obtaining, { host, toolchain }: BuildHost): Promise<void> {
+  const { compiler } = await findToolchain(request.arch)
+  if (compiler === toolchain.compiler) return
+  const here = compiler ? `; here it would be ${compiler}` : ''
+  if (request.modules.length === 0) log.info(`${host} compiles with ${toolchain.compiler}${here}.`)
+  else
+    log.warning(
+      `The kernel is compiled with ${toolchain.compiler} on ${host}, its external modules here with ${compiler}.`,
+    )
+}
+
+/** What is known of a kernel before it is made. */
+export interface Making extends Obtaining {
   toolchain: Toolchain
   identity: Identity
   /** hash of what is asked of Kconfig */
@@ -142,7 +167,6 @@ interface Making extends Obtaining {
   question: string | undefined
 }
 
-const outOf = (request: Request) => `.out-${request.arch}`
 const commitOf = ({ sha, subject }: Source) => ({ sha, subject })
 const short = (text: string) => text.slice(0, 12)
 const toolchainHash = ({ toolchain }: Making) => short(sha256(JSON.stringify(toolchain.identity)))
@@ -175,7 +199,7 @@ async function lookUp(at: Making): Promise<LookUp> {
       return { kernel: { ...kernel, cache: { key: answer.key, hit: true } }, config: answer.config }
     }
   }
-  if (!remote) return {}
+  if (!remote || at.request.buildHost) return {}
   const parcel = await fetchParcel(at, remote)
   if (!parcel || !isSmallChange(parcel)) await fetchCcache(at, remote)
   return parcel ? { parcel } : {}
@@ -220,104 +244,8 @@ async function fetchCcache(at: Making, remote: RemoteCaches): Promise<void> {
   remote.offer({ kind: 'ccache', key, before: await ccacheContents(), began })
 }
 
-/** Kbuild steps from which on a build directory is worth more than the one that it was continued from. */
+/** Kbuild steps that are much */
 const MANY_STEPS = 400
-
-function offerBuild(
-  at: Making,
-  workspace: Workspace,
-  built: Built,
-  config: Config,
-  continued: boolean,
-): void {
-  if (continued && built.steps < MANY_STEPS) return
-  const out = join(workspace.source, outOf(at.request))
-  const made = { treeId: at.source.treeId, configHash: config.hash }
-  at.remote?.offer({ kind: 'build', key: buildKey(at), out, gitDir: at.source.gitDir, made })
-}
-
-/** A workspace, and how make is called in it. */
-interface Workshop {
-  workspace: Workspace
-  kbuild: Kbuild
-  ccache?: Ccache
-}
-
-async function openWorkshop(workspace: Workspace, { request, log }: Making): Promise<Workshop> {
-  const ccache = await findCcache(request, workspace.directory)
-  if (request.ccache && !ccache) log.warning('ccache is not installed: every build compiles everything.')
-  const out = outOf(request)
-  return {
-    workspace,
-    kbuild: {
-      source: workspace.source,
-      out,
-      makeArgs: [
-        `O=${out}`,
-        `LOCALVERSION=${request.localversion}`,
-        ...toolArguments(request.arch, ccache !== undefined),
-      ],
-    },
-    ...(ccache ? { ccache } : {}),
-  }
-}
-
-async function configureIn(
-  { workspace, kbuild }: Workshop,
-  at: Making,
-  parcel?: Parcel,
-): Promise<{ config: Config; warnings: string[] }> {
-  const { request, source, result, cancel, question } = at
-  const warnings: string[] = []
-  const log: Log = {
-    ...at.log,
-    warning(message) {
-      warnings.push(message)
-      at.log.warning(message)
-    },
-  }
-  const config = await at.stage(
-    'config',
-    `Configure (${request.configBase.kind})`,
-    async () => {
-      // never over a build directory that this machine has itself
-      const place = parcel !== undefined && !existsSync(join(workspace.source, kbuild.out))
-      await checkOut(source, workspace, cancel)
-      if (parcel && place) await placeParcel(parcel, workspace.source, kbuild.out)
-      try {
-        return await configure(request, source, kbuild, question, log, cancel)
-      } finally {
-        // also when it is not what was asked for: that is when somebody wants to read it
-        await copyFile(
-          join(workspace.source, kbuild.out, '.config'),
-          join(result.runDirectory, FILES.config),
-        ).catch(() => {})
-      }
-    },
-    made => `${[...made.values.values()].filter(value => value === 'y' || value === 'm').length} options on`,
-  )
-  return { config, warnings }
-}
-
-async function buildIn({ kbuild, ccache }: Workshop, config: Config, at: Making): Promise<Built> {
-  const { request, source, toolchain, result } = at
-  const buildLog = join(result.runDirectory, FILES.build)
-  return await at.stage(
-    'build',
-    `Build ${source.version}`,
-    () =>
-      build(
-        request,
-        { source, config, kbuild, toolchain, buildLog, ...(ccache ? { ccache } : {}) },
-        at.log,
-        at.cancel,
-      ),
-    ({ kernel, steps }) => {
-      const calls = kernel.ccache ? kernel.ccache.hits + kernel.ccache.misses : 0
-      return `${kernel.release}, ${steps} steps${calls > 0 ? `, ccache answered ${kernel.ccache?.hits} of ${calls} calls` : ''}`
-    },
-  )
-}
 
 function describeLookUp(found: LookUp): string {
   if ('kernel' in found) return `found ${found.kernel.release} (${short(found.kernel.cache?.key ?? '')})`

@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import { boot, virtmeWords } from './boot/boot.js'
 import type { Outcome } from './boot/outcome.js'
 import type { Terminal } from './boot/terminal.js'
+import type { Kernel } from './build/build.js'
 import { buildExternal, type ExternalModule } from './build/external.js'
 import type { RemoteCaches } from './build/remote.js'
 import { nameLeaks } from './dump/leaks.js'
+import { fetchVmlinux } from './elsewhere.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
 import { guestEar } from './evidence.js'
 import { type Examined, examine, vmcoreCamera } from './examine.js'
@@ -17,7 +19,7 @@ import { obtainKernel, type RunStage } from './obtain.js'
 import { FILES, writeResult } from './report/files.js'
 import { testsLine } from './report/tests.js'
 import type { Request } from './request.js'
-import type { ModuleFacts, Result } from './result.js'
+import type { KernelFacts, ModuleFacts, Result } from './result.js'
 import { locateSource, type Source } from './source/source.js'
 import { applyRules, windowsOf } from './triage/rules.js'
 import { plural } from './triage/tests.js'
@@ -103,8 +105,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const obtaining = { request, source, result, log: told, cancel, stage, remote: around.remote }
     const { kernel, release } = await obtainKernel(obtaining)
     letGo = release
-    const { image: _image, vmlinux: _vmlinux, modules: _modules, devel: _devel, ...facts } = kernel
-    result.kernel = facts
+    result.kernel = kernelFacts(kernel)
 
     const external =
       request.modules.length === 0
@@ -121,7 +122,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
               ),
             ({ modules }) => modules.map(({ name }) => name).join(', '),
           )
-    const underTest = external ? { ...kernel, modules: external.tree } : kernel
+    let underTest = external ? { ...kernel, modules: external.tree } : kernel
     if (external)
       letGo = async () => {
         await external.release()
@@ -167,15 +168,21 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     const examined = await stage(
       'triage',
       'Look at what the kernel said',
-      () =>
-        examine({
+      async () => {
+        // stacks and dumps are explained with it
+        if (findings.length > 0 || camera.taken()) {
+          const vmlinux = await fetchVmlinux(request, underTest, runDirectory, told, cancel)
+          if (vmlinux !== undefined) underTest = { ...underTest, vmlinux }
+        }
+        return await examine({
           ...{ request, kernel: underTest, runDirectory, findings, heard, cancel },
           external: external?.modules ?? [],
           cwd: around.directory,
           source: { gitDir: source.gitDir, sha: result.source?.sha ?? source.sha },
           taken: camera.taken(),
           log: told,
-        }),
+        })
+      },
       made => describeExamined(made),
     )
     Object.assign(result, examined)
@@ -187,6 +194,18 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
   result.seconds = round((performance.now() - began) / 1000)
   await writeResult(result)
   return result
+}
+
+function kernelFacts(kernel: Kernel): KernelFacts {
+  const {
+    image: _image,
+    vmlinux: _vmlinux,
+    vmlinuxHash: _hash,
+    modules: _modules,
+    devel: _devel,
+    ...facts
+  } = kernel
+  return facts
 }
 
 /** The tree that the kernel was made from: with --skip-build perhaps another one than the source's. */
@@ -214,7 +233,8 @@ function moduleFacts(modules: readonly ExternalModule[], { modules: seen }: Outc
 async function preflight(request: Request, log: Log): Promise<void> {
   for (const left of await reapGuests())
     log.warning(`Ended a guest that an earlier run had left behind (${left}).`)
-  const needs = request.skipBuild ? (['source', 'boot'] as const) : (['source', 'build', 'boot'] as const)
+  const compiles = (!request.skipBuild && !request.buildHost) || request.modules.length > 0
+  const needs = compiles ? (['source', 'build', 'boot'] as const) : (['source', 'boot'] as const)
   await requireTools(needs, request.arch, 'This run')
   await findVirtme()
 }

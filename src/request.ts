@@ -25,6 +25,20 @@ export type Work =
   | { kind: 'argv'; argv: readonly string[] }
   | { kind: 'shell' }
 
+/** A machine that builds in this one's place. */
+export interface BuildHostRequest {
+  /** as ssh(1) takes it: `user@host` or `ssh://user@host:port` */
+  destination: string
+  /** words that go before what is run there */
+  prefix: readonly string[]
+  /** vmlinux is fetched in any case, not only when something has to be explained */
+  vmlinux: boolean
+  /** private key; the user's own agent and files if absent */
+  key?: string
+  /** lines of known_hosts(5); the user's own file if empty */
+  knownHosts: readonly string[]
+}
+
 /** Everything that one run was asked for, typed and validated once. Paths are absolute. */
 export interface Request {
   release?: string
@@ -45,6 +59,7 @@ export interface Request {
   ccacheRemote?: string
   kernelCache: boolean
   kernelCacheMaxBytes: number
+  buildHost?: BuildHostRequest
   skipBuild: boolean
   skipModules: boolean
   /** external modules to build and load, in this order */
@@ -240,6 +255,16 @@ function parseLocalversion(value: string): string {
   )
 }
 
+/** A destination of ssh(1) that can be nothing else: no option, no command. */
+function parseDestination(value: string): string {
+  if (
+    /^(?:ssh:\/\/)?(?:[\w.+~-]+@)?[\w][\w.-]*(?::\d+)?$/.test(value) &&
+    (!value.includes(':') || value.startsWith('ssh://'))
+  )
+    return value
+  throw new InputError(`build-host is ${quote(value)}: write user@host, or ssh://user@host:port.`)
+}
+
 /** An architecture by any of its names. Throws InputError. */
 export function parseArch(value: string): ArchName {
   const arch = findArch(value.toLowerCase())
@@ -331,6 +356,17 @@ export function parseRequest(
       'modules and skip-modules were both given: modules are built against what the latter leaves out.',
     )
 
+  const destination = optional('build-host', parseDestination)
+  const without = ['build-host-exec-prefix', 'build-host-key'].find(name => given(name) !== undefined)
+  if (destination === undefined && without) throw new InputError(`${without} was given without build-host.`)
+  const buildHost = destination && {
+    destination,
+    prefix: optional('build-host-exec-prefix', text => stringArgv(text)) ?? [],
+    vmlinux: parseBoolean('build-host-vmlinux', value('build-host-vmlinux')),
+    ...(given('build-host-key') === undefined ? {} : { key: given('build-host-key') ?? '' }),
+    knownHosts: list('build-host-known-hosts'),
+  }
+
   return {
     release: optional('release', text => parseRelease(text, cwd)),
     ref: optional('ref', parseRef),
@@ -352,6 +388,7 @@ export function parseRequest(
     kernelCache: parseBoolean('kernel-cache', value('kernel-cache')),
     kernelCacheMaxBytes: parseMaxSize('kernel-cache-max-size', value('kernel-cache-max-size')),
     skipBuild: parseBoolean('skip-build', value('skip-build')),
+    ...(buildHost ? { buildHost } : {}),
     skipModules,
     modules,
     cpus: optional('cpus', text => parseCount('cpus', text, 255)) ?? availableParallelism(),

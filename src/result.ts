@@ -59,6 +59,8 @@ export interface KernelFacts {
   compiler: string
   /** true if nothing had to be compiled because the same kernel was there already */
   reused: boolean
+  /** the build host, if it was not this machine */
+  builtOn?: string
   ccache?: CcacheFacts
   cache?: KernelCacheFacts
 }
@@ -68,8 +70,8 @@ export interface CcacheFacts {
   /** calls of the compiler that it answered */
   hits: number
   misses: number
-  /** size of its directory */
-  bytes: number
+  /** size of its directory; absent on a build host */
+  bytes?: number
   /** about how many seconds of waiting that saved; absent where nobody can tell yet */
   savedSeconds?: number
 }

@@ -15,7 +15,10 @@ import type { Toolchain } from './toolchain.js'
 
 export interface Kernel extends KernelFacts {
   image: string
+  /** not there, where the kernel was built on another machine and nobody has needed it */
   vmlinux: string
+  /** SHA-256 of vmlinux on the machine that built it */
+  vmlinuxHash?: string | undefined
   /** directory with lib/modules/RELEASE, if anything was built as a module */
   modules?: string
   /** what external modules are built against; absent where the image alone was built */

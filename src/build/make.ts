@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { dirname } from 'node:path'
 import { BuildError, InfraError } from '../errors.js'
-import { describeEnd, lastLines, run } from '../host/processes.js'
+import { type Command, describeEnd, type Finished, lastLines, run } from '../host/processes.js'
 import type { Log } from '../log.js'
 import type { Diagnostic } from '../result.js'
 import { isFatal, parseStep } from './diagnostics.js'
@@ -29,7 +29,11 @@ export interface MakeWanted {
   diagnostic: (line: string) => Diagnostic | undefined
   /** Kbuild steps that it will take, as far as that is known */
   expected?: number | undefined
+  /** runs make elsewhere, with as many jobs as there are CPUs */
+  elsewhere?: (args: readonly string[], env: NodeJS.ProcessEnv, call: MakeCall) => Promise<Finished>
 }
+
+export type MakeCall = Pick<Command, 'cancel' | 'deadline' | 'onLine' | 'onData'>
 
 export interface MakeTold {
   /** gets all that is said, behind what is there */
@@ -67,16 +71,20 @@ export async function runMake(wanted: MakeWanted, { buildLog, log, cancel }: Mak
     } else if (isFatal(line)) fatal.push(line)
     log.detail(line)
   }
-  const end = await run({
-    file: 'make',
-    args: [`-j${availableParallelism()}`, '--output-sync=line', ...wanted.args],
-    ...(wanted.cwd ? { cwd: wanted.cwd } : {}),
-    env: { ...REPRODUCIBLE, ...wanted.env },
-    cancel,
-    deadline: 6 * 3600,
-    onLine,
-    onData: chunk => file.write(chunk),
-  }).finally(async () => {
+  const args = ['--output-sync=line', ...wanted.args]
+  const env = { ...REPRODUCIBLE, ...wanted.env }
+  const call: MakeCall = { deadline: 6 * 3600, onLine, onData: chunk => file.write(chunk) }
+  if (cancel) call.cancel = cancel
+  const make = wanted.elsewhere
+    ? wanted.elsewhere(args, env, call)
+    : run({
+        ...call,
+        file: 'make',
+        args: [`-j${availableParallelism()}`, ...args],
+        ...(wanted.cwd ? { cwd: wanted.cwd } : {}),
+        env,
+      })
+  const end = await make.finally(async () => {
     file.end()
     if (!writeError) await once(file, 'close').catch(() => {})
   })

@@ -37,7 +37,7 @@ export interface Manifest {
   key: string
   identity: Identity
   commit: { sha: string; subject: string }
-  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'compiler'>
+  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'compiler' | 'builtOn' | 'vmlinuxHash'>
   /** when it was built, ISO 8601 */
   made: string
   files: StoredFile[]
@@ -69,6 +69,9 @@ const DEVEL = [
   'certs/signing_key.pem',
   'certs/signing_key.x509',
 ]
+
+/** Paths of what modules are built against, in a build directory; not every kernel has all of them. */
+export const develPaths = (linux: string): string[] => [...DEVEL, `arch/${linux}/include`]
 
 const isKey = (name: string) => /^[0-9a-f]{64}$/.test(name)
 
@@ -133,7 +136,7 @@ async function copyInto(directory: string, kernel: Kernel, out: string): Promise
     copyFile(from, join(directory, name), constants.COPYFILE_FICLONE)
   await Promise.all([
     copy(kernel.image, NAMES.image),
-    copy(kernel.vmlinux, NAMES.vmlinux),
+    existsSync(kernel.vmlinux) ? copy(kernel.vmlinux, NAMES.vmlinux) : undefined,
     copy(join(out, '.config'), NAMES.config),
     kernel.modules
       ? cp(kernel.modules, join(directory, NAMES.modules), {
@@ -143,13 +146,15 @@ async function copyInto(directory: string, kernel: Kernel, out: string): Promise
           filter: source => !/\/lib\/modules\/[^/]+\/(?:build|source)$/.test(source),
         })
       : undefined,
-    packDevel(join(directory, NAMES.devel), out, archOf(kernel.arch).linux),
+    kernel.devel && 'archive' in kernel.devel
+      ? copy(kernel.devel.archive, NAMES.devel)
+      : packDevel(join(directory, NAMES.devel), out, archOf(kernel.arch).linux),
   ])
   await chmod(join(directory, NAMES.image), 0o644)
 }
 
 async function packDevel(file: string, out: string, linux: string): Promise<void> {
-  const there = [...DEVEL, `arch/${linux}/include`].filter(path => existsSync(join(out, path)))
+  const there = develPaths(linux).filter(path => existsSync(join(out, path)))
   const end = await run({
     file: 'tar',
     // compiled objects of host programs are of no use to a module
@@ -172,10 +177,13 @@ export async function storeKernel(
   const draft = await mkdtemp(cachePath('kernels', 'draft-'))
   try {
     await copyInto(draft, kernel, out)
-    const { arch, release, configHash, configBase, compiler, ccache } = kernel
+    const { arch, release, configHash, configBase, compiler, builtOn, vmlinuxHash, ccache } = kernel
     const manifest: Manifest = {
       ...{ layout: LAYOUT, key, identity, commit, made: new Date().toISOString() },
-      kernel: { arch, release, configHash, compiler },
+      kernel: {
+        ...{ arch, release, configHash, compiler },
+        ...(builtOn === undefined ? {} : { builtOn, vmlinuxHash }),
+      },
       files: await listFiles(draft),
     }
     await writeFile(join(draft, NAMES.manifest), JSON.stringify(manifest))

@@ -17,9 +17,8 @@ async function firstLine(file: string): Promise<string> {
   return end.stdout.split('\n', 1)[0]?.trim() ?? ''
 }
 
-/** What make is told of the architecture and its compilers. */
-export function toolArguments(arch: ArchName, ccache: boolean): string[] {
-  const prefix = crossPrefix(arch)
+/** What make is told of the architecture and its compilers; `prefix` is theirs on the machine that builds. */
+export function toolArguments(arch: ArchName, ccache: boolean, prefix = crossPrefix(arch)): string[] {
   return [
     ...(prefix ? [`ARCH=${archOf(arch).linux}`, `CROSS_COMPILE=${prefix}`] : []),
     ...(ccache ? [`CC=ccache ${prefix}gcc`, 'HOSTCC=ccache gcc'] : []),
@@ -27,8 +26,8 @@ export function toolArguments(arch: ArchName, ccache: boolean): string[] {
 }
 
 /** Tools that make the kernel, and those that Kconfig asks for their version (scripts/Kconfig.include, init/Kconfig). */
-const TARGET_TOOLS = ['gcc', 'as', 'ld', 'objcopy'] as const
-const OTHER_TOOLS = ['pahole', 'rustc', 'bindgen'] as const
+export const TARGET_TOOLS = ['gcc', 'as', 'ld', 'objcopy'] as const
+export const OTHER_TOOLS = ['pahole', 'rustc', 'bindgen'] as const
 
 /**
  * A tool's version and hash; undefined where it is not installed. Of gcc the compiler proper is hashed as well: a

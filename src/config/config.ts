@@ -1,15 +1,15 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ConfigError, InfraError, messageOf } from '../errors.js'
+import { ConfigError, InfraError, InputError, messageOf } from '../errors.js'
 import { hashFile, sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { describeEnd, lastLines, run } from '../host/processes.js'
+import { describeEnd, type Finished, lastLines, run } from '../host/processes.js'
 import { which } from '../host/tools.js'
 import { findVirtme } from '../host/virtme.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import type { Source } from '../source/source.js'
-import { allOptions, askKconfig, describeLoss, type Kbuild, nearest } from './explain.js'
+import { allOptions, askKconfig, describeLoss, type Kbuild, nearest, type Reason } from './explain.js'
 import { type Ask, collectAsks, holds, lastWords, readConfig, toConfig } from './fragments.js'
 
 export interface Config {
@@ -47,9 +47,70 @@ export async function configure(
   const text = (await readConfigFile(out)) ?? ''
   const config = resolved(text)
   const lost = asks.filter(ask => !holds(ask, config.values))
-  if (lost.length > 0) await judgeLosses(lost, asks, config.values, { source, kbuild, log })
-  else if (question !== undefined) await writeFile(stamp, `${question} ${config.hash}`)
+  if (lost.length > 0) {
+    const why = (names: readonly string[]) => askKconfig(kbuild, names)
+    await judgeLosses(lost, asks, config.values, { source, why, log })
+  } else if (question !== undefined) await writeFile(stamp, `${question} ${config.hash}`)
   return config
+}
+
+/** Kconfig on another machine: a directory for the build, whose files can be read and written, and make. */
+export interface Elsewhere {
+  /** absolute path of the build directory there */
+  out: string
+  read(name: string): Promise<string | undefined>
+  write(name: string, text: string): Promise<void>
+  make(target: string, env: NodeJS.ProcessEnv): Promise<Finished>
+}
+
+/**
+ * Generates the configuration on the machine that builds, whose compiler is what Kconfig asks, and holds it to the same
+ * contract. What was lost is named without the dependency that is not met: there is nobody to ask for it here.
+ */
+export async function configureElsewhere(
+  request: Request,
+  source: Source,
+  there: Elsewhere,
+  log: Log,
+): Promise<Config> {
+  const asks = lastWords(collectAsks(request))
+  const make = async (target: string, env: NodeJS.ProcessEnv = {}) =>
+    mustConfigure(target, await there.make(target, env))
+  const { configBase } = request
+  if (configBase.kind === 'virtme')
+    throw new InputError(
+      'config-base virtme is made by virtme-ng on this machine: use another one with build-host.',
+    )
+  if (configBase.kind === 'minimal') {
+    await there.write('.kernelcraft.config', toConfig(asks))
+    await make('allnoconfig', { KCONFIG_ALLCONFIG: join(there.out, '.kernelcraft.config') })
+  } else {
+    let base = ''
+    if (configBase.kind === 'defconfig') {
+      await make('defconfig')
+      base = (await there.read('.config')) ?? ''
+    } else {
+      const file = configBase.kind === 'file' ? configBase.path : join(request.path, '.config')
+      base = await readFile(file, 'utf8').catch(error => {
+        throw noBase(file, error)
+      })
+    }
+    await there.write('.config', `${base}\n${toConfig(asks)}`)
+    await make('olddefconfig')
+  }
+  const config = resolved((await there.read('.config')) ?? '')
+  const lost = asks.filter(ask => !holds(ask, config.values))
+  if (lost.length > 0) await judgeLosses(lost, asks, config.values, { source, why: knownOnly(source), log })
+  return config
+}
+
+/** Tells of options only whether the tree has them. */
+function knownOnly(source: Source): (names: readonly string[]) => Promise<Map<string, Reason>> {
+  return async names => {
+    const all = new Set(await allOptions(source))
+    const none = { type: '', value: '', prompt: true, unmet: [], selected: [], choice: false }
+    return new Map(names.filter(name => !all.has(name)).map(name => [name, { ...none, known: false }]))
+  }
 }
 
 /**
@@ -90,6 +151,10 @@ async function make(
     cancel,
     deadline: 600,
   })
+  mustConfigure(target, end)
+}
+
+function mustConfigure(target: string, end: Finished): void {
   if (end.status !== 0) {
     throw new ConfigError(
       `The configuration could not be generated: ${describeEnd(`make ${target}`, end)}.`,
@@ -125,9 +190,12 @@ async function copyConfig(from: string, to: string): Promise<void> {
   try {
     await copyFile(from, to)
   } catch (error) {
-    throw new ConfigError(`There is no configuration to start from at ${from} (${messageOf(error)}).`)
+    throw noBase(from, error)
   }
 }
+
+const noBase = (path: string, error: unknown) =>
+  new ConfigError(`There is no configuration to start from at ${path} (${messageOf(error)}).`)
 
 /** virtme-configkernel writes the .config into O= of the directory that it runs in. */
 async function virtmeConfig(kbuild: Kbuild, cancel?: AbortSignal): Promise<void> {
@@ -152,12 +220,9 @@ async function judgeLosses(
   lost: readonly Ask[],
   asks: readonly Ask[],
   values: ReadonlyMap<string, string>,
-  at: { source: Source; kbuild: Kbuild; log: Log },
+  at: { source: Source; why: (names: readonly string[]) => Promise<Map<string, Reason>>; log: Log },
 ): Promise<void> {
-  const reasons = await askKconfig(
-    at.kbuild,
-    lost.map(ask => ask.name),
-  )
+  const reasons = await at.why(lost.map(ask => ask.name))
   const unknown = lost.some(ask => reasons.get(ask.name)?.known === false)
   const options = unknown ? await allOptions(at.source) : []
   const describe = (ask: Ask) => {

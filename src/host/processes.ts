@@ -18,6 +18,8 @@ export interface Command {
   /** ends the process group; the call then throws Cancelled */
   cancel?: AbortSignal
   input?: string
+  /** stdin is a pipe that nothing is written to and that ends with us; otherwise it is empty */
+  holdInput?: boolean
   /** bytes that are kept of the end of each stream; default 1 MiB */
   keep?: number
   /** called with each line of stdout or stderr, without its newline */
@@ -120,7 +122,9 @@ export async function run(command: Command): Promise<Finished> {
     buffer: false,
     reject: false,
     stripFinalNewline: false,
-    ...(command.input === undefined ? { stdin: 'ignore' as const } : { input: command.input }),
+    ...(command.input === undefined
+      ? { stdin: command.holdInput ? ('pipe' as const) : ('ignore' as const) }
+      : { input: command.input }),
   })
   const { pid } = child
   const stdout = child.stdout ? keepTail(child.stdout, command.keep) : () => ''

@@ -55,7 +55,7 @@ function ccacheRow({ kernel }: Result): string {
   const calls = hits + misses
   return [
     calls > 0 ? `${hits} of ${calls} calls answered (${Math.round((100 * hits) / calls)} %)` : 'not called',
-    `${Math.round(bytes / 2 ** 20)} MiB`,
+    ...(bytes === undefined ? [] : [`${Math.round(bytes / 2 ** 20)} MiB`]),
     ...(savedSeconds ? [`about ${seconds(savedSeconds)} saved`] : []),
   ].join(', ')
 }
@@ -67,7 +67,7 @@ function facts(result: Result, place: SummaryPlace): string {
     [
       'Kernel',
       kernel
-        ? `\`${kernel.release}\` ${kernel.arch}, config ${inline(kernel.configBase)} (\`${kernel.configHash.slice(0, 12)}\`), ${inline(kernel.compiler)}`
+        ? `\`${kernel.release}\` ${kernel.arch}, config ${inline(kernel.configBase)} (\`${kernel.configHash.slice(0, 12)}\`), ${inline(kernel.compiler)}${kernel.builtOn ? `, built on ${inline(kernel.builtOn)}` : ''}`
         : '',
     ],
     ['Kernel cache', cacheRow(result)],
