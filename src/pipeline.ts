@@ -12,7 +12,7 @@ import { obtainKernel, type RunStage } from './obtain.js'
 import { writeResult } from './report/files.js'
 import { testsLine } from './report/tests.js'
 import type { Request } from './request.js'
-import type { Result } from './result.js'
+import { commitText, type Result } from './result.js'
 import { locateSource, type Source } from './source/source.js'
 import { applyRules, windowsOf } from './triage/rules.js'
 import { judge } from './verdict.js'
@@ -90,9 +90,10 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       () => locateSource(request, told, cancel),
       describeSource,
     )
-    const { tree, ref, sha, treeId, subject } = source
-    result.source = { tree, ref, sha, treeId, subject }
-    result.repeat = around.repeat(sha)
+    const { gitDir: _gitDir, repository: _repository, version: _version, ...found } = source
+    result.source = found
+    // changes are in no commit: they are repeated where they are
+    result.repeat = around.repeat(source.dirty ? undefined : source.sha)
 
     const obtaining = { request, source, result, log: told, cancel, stage, remote: around.remote }
     const { kernel, release } = await obtainKernel(obtaining)
@@ -136,7 +137,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       () =>
         examine({
           ...{ request, kernel, runDirectory, findings, heard, cancel },
-          source: { gitDir: source.gitDir, sha: result.source?.sha ?? source.sha },
+          source: { gitDir: source.gitDir, treeId: result.source?.treeId ?? source.treeId },
           taken: camera.taken(),
           log: told,
         }),
@@ -197,5 +198,5 @@ function describeExamined({ findings, tests, vmcore }: Examined): string {
 }
 
 function describeSource(source: Source): string {
-  return `${source.sha.slice(0, 12)} ("${source.subject}"), Linux ${source.version}`
+  return `${commitText(source)} ("${source.subject}"), Linux ${source.version}`
 }
