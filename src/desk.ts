@@ -37,7 +37,7 @@ export async function initRepository(
       throw new InputError(`${directory} has files and is no repository: name a new or an empty directory.`)
     await mkdir(directory, { recursive: true })
     await git(['init', '--quiet', '--', directory])
-    log.info(`made the repository ${directory}`)
+    log.info(`made the repository ${directory}; a kernel's history is some gigabytes, which take a while`)
   }
   const at = await openCheckout(directory)
   if (!at?.top) throw new InputError(`${directory} is a repository without a work tree: name another one.`)

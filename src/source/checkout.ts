@@ -1,8 +1,9 @@
-import { copyFile, mkdir, mkdtemp, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { copyFile, mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cachePath } from '../host/paths.js'
 import { git, openRepository, tryGit } from './git.js'
-import { repositoryName } from './workspace.js'
+import { changesPath } from './workspace.js'
 
 /** A person's checkout. Nothing here writes to it. */
 export interface Checkout {
@@ -48,9 +49,18 @@ export interface Changes {
   ignored: string[]
 }
 
+/** False where nothing was checked out yet (`git clone --no-checkout`): that is no removal of every file. */
+async function isCheckedOut(at: Checkout & { top: string }): Promise<boolean> {
+  const files = (await readdir(at.top)).filter(name => name !== '.git')
+  return files.length > 0 && existsSync(await indexOf(at))
+}
+
+const indexOf = async (at: Checkout) =>
+  await git(['rev-parse', '--path-format=absolute', '--git-path', 'index'], { gitDir: at.gitDir })
+
 export async function changesOf(at: Checkout, options: { ignored?: boolean } = {}): Promise<Changes> {
   const changes: Changes = { changed: [], unmerged: [], untracked: [], ignored: [] }
-  if (!at.top) return changes
+  if (!at.top || !(await isCheckedOut({ ...at, top: at.top }))) return changes
   const words = ['status', '--porcelain=v1', '-z', '--no-renames', '--untracked-files=normal']
   const status = await git(
     [...words, '--ignore-submodules=all', ...(options.ignored ? ['--ignored=traditional'] : [])],
@@ -66,10 +76,6 @@ export async function changesOf(at: Checkout, options: { ignored?: boolean } = {
   return changes
 }
 
-/** Where the files of a checkout's uncommitted changes are kept. */
-export const changesPath = (at: Pick<Checkout, 'gitDir'>, ...rest: string[]) =>
-  cachePath('work', `changes-${repositoryName(at.gitDir)}`, ...rest)
-
 /**
  * The work tree's tracked files as a git tree, as `git commit --all` would make it. The index is a copy, and new objects
  * go to a repository of our own that borrows all others from the checkout's. Returns that repository and the tree.
@@ -78,9 +84,9 @@ export async function snapshot(
   at: Checkout & { top: string },
   cancel?: AbortSignal,
 ): Promise<{ gitDir: string; treeId: string }> {
-  const gitDir = changesPath(at, 'repository.git')
+  const gitDir = changesPath(at.gitDir, 'repository.git')
   await openRepository(gitDir, at.objects)
-  await writeFile(changesPath(at, 'origin'), at.gitDir)
+  await writeFile(changesPath(at.gitDir, 'origin'), at.gitDir)
   // filters, and whom to ask for objects that a partial clone has not fetched yet
   await git(['config', '--replace-all', 'include.path', at.config], { gitDir })
   await mkdir(cachePath('work'), { recursive: true })
@@ -100,9 +106,7 @@ export async function snapshot(
 }
 
 async function copyIndex(at: Checkout, to: string): Promise<void> {
-  const from = await git(['rev-parse', '--path-format=absolute', '--git-path', 'index'], {
-    gitDir: at.gitDir,
-  })
+  const from = await indexOf(at)
   await copyFile(from, to)
   // git trusts an entry that is older than its index; a copy must not look younger than what it is a copy of
   const { mtimeMs } = await stat(from)

@@ -95,3 +95,13 @@ export async function openRepository(gitDir: string, reference?: string): Promis
 // git reads a line that begins with a double quote as a string of C (gitrepository-layout(5))
 const quote = (path: string) => (/[\n"#]/.test(path) ? JSON.stringify(path) : path)
 const unquote = (line: string) => (line.startsWith('"') ? (JSON.parse(line) as string) : line)
+
+/** One more setting in the variables that git takes settings from (git-config(1), GIT_CONFIG_COUNT). */
+export function withConfig(key: string, value: string): NodeJS.ProcessEnv {
+  const count = Number(process.env.GIT_CONFIG_COUNT) || 0
+  return {
+    GIT_CONFIG_COUNT: String(count + 1),
+    [`GIT_CONFIG_KEY_${count}`]: key,
+    [`GIT_CONFIG_VALUE_${count}`]: value,
+  }
+}

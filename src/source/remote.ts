@@ -1,9 +1,8 @@
 import { SourceError } from '../errors.js'
-import { lastLines } from '../host/processes.js'
 import type { Log } from '../log.js'
 import type { Checkout } from './checkout.js'
 import { type Attempt, fromMirrors, isFullSha, isHex, publicUrl, splitAncestor } from './fetch.js'
-import { type GitCall, git, resolveCommit, tryGit } from './git.js'
+import { type GitCall, git, resolveCommit, tryGit, withConfig } from './git.js'
 import type { Tree } from './trees.js'
 
 /** The URL of a repository's remote; undefined if it has none of that name. */
@@ -110,23 +109,14 @@ export interface Origin {
 /** `origin`, or the only remote there is. */
 export async function originOf(at: Checkout): Promise<Origin | undefined> {
   const { gitDir } = at
-  const names = lastLines((await tryGit(['remote'], { gitDir })).stdout, Number.POSITIVE_INFINITY)
+  const names = (await tryGit(['remote'], { gitDir })).stdout.split('\n').filter(Boolean)
   const name = names.includes('origin') ? 'origin' : names.length === 1 ? names[0] : undefined
   if (name === undefined) return undefined
   const end = await tryGit(['ls-remote', '--get-url', '--end-of-options', name], { gitDir })
   const url = end.stdout.replace(/\n$/, '')
+  if (url === name) return undefined
   // a workflow's token lies in the checkout's own configuration, as a header; not on a command line
   const found = await tryGit(['config', '--get-urlmatch', 'http.extraheader', url], { gitDir })
   const header = found.status === 0 ? found.stdout.replace(/\n$/, '') : ''
   return { name, url, env: header ? withConfig(`http.${url}.extraheader`, header) : {} }
-}
-
-/** One more setting in the variables that git takes settings from (git-config(1), GIT_CONFIG_COUNT). */
-function withConfig(key: string, value: string): NodeJS.ProcessEnv {
-  const count = Number(process.env.GIT_CONFIG_COUNT) || 0
-  return {
-    GIT_CONFIG_COUNT: String(count + 1),
-    [`GIT_CONFIG_KEY_${count}`]: key,
-    [`GIT_CONFIG_VALUE_${count}`]: value,
-  }
 }

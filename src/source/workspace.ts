@@ -6,7 +6,7 @@ import { readJson } from '../host/files.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { isAlive, type ProcessId, processId } from '../host/proc.js'
-import { git } from './git.js'
+import { git, withConfig } from './git.js'
 import type { Source } from './source.js'
 
 /** A work tree and build directory of our own, held by one run at a time. */
@@ -49,6 +49,10 @@ export function seriesOf({ version }: Pick<Source, 'version'>): string {
 /** A name for a repository. */
 export const repositoryName = (repository: string) => sha256(repository).slice(0, 12)
 
+/** Where the files of a checkout's uncommitted changes are kept: beside the workspaces, and removed with them. */
+export const changesPath = (repository: string, ...rest: string[]) =>
+  cachePath('work', `changes-${repositoryName(repository)}`, ...rest)
+
 /** A name for a source's repository and series. */
 export function sourceName(source: Source): string {
   return `${seriesOf(source)}-${repositoryName(source.repository)}`
@@ -88,10 +92,13 @@ export async function takeWorkspace(source: Source): Promise<Workspace> {
  */
 export async function removeWorkspaces(repository: string): Promise<{ gone: string[]; held: string[] }> {
   const done = { gone: [] as string[], held: [] as string[] }
-  for (const name of await readdir(cachePath('work')).catch(() => [])) {
+  const names = await readdir(cachePath('work')).catch(() => [])
+  for (const name of names.sort()) {
     const directory = cachePath('work', name)
     const origin = await readFile(join(directory, 'origin'), 'utf8').catch(() => undefined)
     if (origin !== repository) continue
+    // a run that is under way may still read the files of its changes
+    if (directory === changesPath(repository) && done.held.length > 0) continue
     const free = await takeLock(join(directory, 'lock'))
     if (free) await rm(directory, { recursive: true, force: true })
     ;(free ? done.gone : done.held).push(directory)
@@ -126,7 +133,8 @@ export async function checkOut(source: Source, workspace: Workspace, cancel?: Ab
     gitDir: source.gitDir,
     workTree: workspace.source,
     cancel,
-    env: { GIT_INDEX_FILE: index },
+    // what is built is whole, also where the checkout is sparse
+    env: { GIT_INDEX_FILE: index, ...withConfig('core.sparseCheckout', 'false') },
     deadline: 3600,
   }
   try {

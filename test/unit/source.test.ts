@@ -279,6 +279,41 @@ describe('uncommitted changes', () => {
       expect(files(path)).toEqual(before)
     }
   })
+  it('of a sparse checkout are built with what it leaves out', async () => {
+    mkdirSync(join(origin, 'drivers'))
+    writeFileSync(join(origin, 'drivers', 'a.c'), 'int a;\n')
+    git(origin, 'add', 'drivers')
+    const path = join(home, 'sparse')
+    git(home, 'clone', '-q', '--no-checkout', url, path)
+    git(
+      path,
+      'fetch',
+      '-q',
+      'origin',
+      git(origin, 'commit-tree', '-p', 'HEAD', '-m', 'x', git(origin, 'write-tree')),
+    )
+    git(origin, 'reset', '-q', '--hard')
+    git(path, 'sparse-checkout', 'set', '--sparse-index')
+    git(path, 'checkout', '-q', 'FETCH_HEAD')
+    expect(existsSync(join(path, 'drivers'))).toBe(false)
+    for (const text of ['marker 3\n', 'of mine\n']) {
+      writeFileSync(join(path, 'marker'), text)
+      const before = files(path)
+      const source = await locate({ path })
+      expect(source.dirty ?? false).toBe(text === 'of mine\n')
+      const read = await built(source)
+      expect([read('marker'), read('drivers/a.c')]).toEqual([text, 'int a;\n'])
+      expect(files(path)).toEqual(before)
+    }
+  })
+  it('are not what a clone without a checkout lacks', async () => {
+    const path = cloned('empty', '--no-checkout')
+    for (const index of ['no index', 'an index']) {
+      const source = await locate({ path })
+      expect([index, source.sha, source.dirty]).toEqual([index, shas[3], undefined])
+      git(path, 'read-tree', 'HEAD')
+    }
+  })
   it('with conflicts are refused, unless what is committed is asked for', async () => {
     const path = cloned('conflict')
     for (const [branch, word] of [
