@@ -107,7 +107,7 @@ describe('what kc builds in a checkout', () => {
     }
     expect(git(path, 'status', '--porcelain')).toBe('M marker')
   })
-  it('with -s the kernel that is there, and says what is not in it', async () => {
+  it('a change that does not compile; and with -s the kernel that is there, which says what is not in it', async () => {
     const path = join(place, 'linux')
     git(
       place,
@@ -134,7 +134,18 @@ describe('what kc builds in a checkout', () => {
     ])
     expect(end.result?.source).toMatchObject({ sha, treeId: before.result?.source?.treeId })
     expect(end.result?.source?.dirty).toBeUndefined()
-    expect((await at(path, '-x')).stderr).toContain('1 uncommitted changes')
+    const built = await kc(words, { cwd: path })
+    expect(built.result).toMatchObject({
+      verdict: 'build-failed',
+      source: { sha, dirty: true },
+      error: {
+        diagnostics: [{ file: 'init/version.c', line: 1, message: expect.stringContaining('of mine') }],
+      },
+    })
+    const cleaned = await kc(['-x'], { cwd: path })
+    expect(cleaned.stderr).toMatch(/removed .*\n.*removed .*\n.*stays as it is, with 1 uncommitted changes/)
+    const none = await kc([...words, '-s'], { cwd: path })
+    expect(none.result?.reason).toMatch(/no kernel to test without building one/)
   })
   it("a project's defaults, under what is typed, and its trees", async () => {
     const { url, child } = await daemon()
