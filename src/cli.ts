@@ -80,7 +80,12 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
 async function atDesk(raw: RawOptions, options: Record<string, unknown>): Promise<number> {
   const { init, clean, verbose } = options
   const log = terminalLog({ verbose: verbose === true, env: process.env })
-  const asked = { force: raw.force === 'true', log, cancel: cancelOn('SIGINT', 'SIGTERM', 'SIGHUP') }
+  const asked = {
+    force: raw.force === 'true',
+    log,
+    cancel: cancelOn('SIGINT', 'SIGTERM', 'SIGHUP'),
+    ...(process.stderr.isTTY ? { show: (progress: Buffer) => process.stderr.write(progress) } : {}),
+  }
   const directory = resolve(typeof raw.path === 'string' ? raw.path : '.')
   if (clean === true) await cleanCheckout(directory, asked)
   if (init !== undefined) {

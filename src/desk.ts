@@ -16,6 +16,8 @@ interface Asked {
   force: boolean
   log: Log
   cancel?: AbortSignal
+  /** git's own progress, where somebody watches */
+  show?: (progress: Buffer) => void
 }
 
 /**
@@ -25,7 +27,7 @@ interface Asked {
 export async function initRepository(
   directory: string,
   wanted: { release?: string; trees: Trees; ref?: string },
-  { force, log, cancel }: Asked,
+  { force, log, cancel, show }: Asked,
 ): Promise<void> {
   const { release = 'mainline', trees } = wanted
   const tree = findTree(release, trees)
@@ -45,7 +47,7 @@ export async function initRepository(
   if (at.shallow)
     throw new InputError(`${directory} was cloned without its history: run \`git fetch --unshallow\` first.`)
   const ref = wanted.ref ?? tree.branch ?? 'HEAD'
-  const { sha, branch } = await fetchRemote(at, name, tree, ref, log, cancel)
+  const { sha, branch } = await fetchRemote(at, name, tree, ref, log, { cancel, show })
   const call = { gitDir: at.gitDir, workTree: at.top, cancel, deadline: 3600 }
   const place = `${sha.slice(0, 12)}, ${ref} of ${release}`
   if (!head) {

@@ -30,6 +30,7 @@ export interface GitCall {
   env?: NodeJS.ProcessEnv
   cancel?: AbortSignal
   onLine?: (line: string) => void
+  onData?: (chunk: Buffer) => void
   /** seconds */
   deadline?: number
   /** the output is wanted whole, however long it is */
@@ -51,6 +52,7 @@ export async function tryGit(args: readonly string[], call: GitCall = {}): Promi
     deadline: call.deadline ?? 600,
     cancel: call.cancel,
     onLine: call.onLine,
+    onData: call.onData,
     ...(call.whole ? { keep: Number.POSITIVE_INFINITY } : {}),
   })
 }

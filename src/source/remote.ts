@@ -47,7 +47,7 @@ export async function fetchRemote(
   tree: Tree,
   ref: string,
   log: Log,
-  cancel?: AbortSignal,
+  { cancel, show }: { cancel?: AbortSignal; show?: (progress: Buffer) => void } = {},
 ): Promise<RemoteCommit> {
   await ensureRemote(at.gitDir, name, tree, log)
   const { gitDir } = at
@@ -60,7 +60,8 @@ export async function fetchRemote(
   const call: GitCall = { gitDir, cancel, deadline: 3 * 3600, onLine: line => log.detail(line) }
   const fetch = async (url: string, spec: string) => {
     const words = ['--no-tags', '--no-prune', '--no-write-fetch-head', '--no-recurse-submodules']
-    return await tryGit(['fetch', '--quiet', ...words, '--end-of-options', url, spec], call)
+    const voice = show ? '--progress' : '--quiet'
+    return await tryGit(['fetch', voice, ...words, '--end-of-options', url, spec], { ...call, onData: show })
   }
   const resolved = async (start: string): Promise<Attempt> => {
     const sha = await resolveCommit(gitDir, start + tail)

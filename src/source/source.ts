@@ -33,7 +33,7 @@ export async function locateSource(request: Request, log: Log, cancel?: AbortSig
   const at = await openCheckout(path)
   if (at && request.desk && !isUrl(release) && (await takesRemote(at, release))) {
     const wanted = ref ?? tree.branch ?? 'HEAD'
-    const { sha } = await fetchRemote(at, release, tree, wanted, log, cancel)
+    const { sha } = await fetchRemote(at, release, tree, wanted, log, { cancel })
     return await describe({ gitDir: at.gitDir, tree: release, ref: wanted, sha })
   }
   const fetched = await fetchCommit(tree, ref, log, { reference: at?.objects, cancel })
