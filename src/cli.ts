@@ -1,9 +1,12 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import type { ArchName } from './arch.js'
+import { cleanBuildHost } from './build/buildhost.js'
 import { listKernels, pruneKernels } from './build/store.js'
 import { isBundled } from './config/fragments.js'
+import { cleanCheckout, initRepository } from './desk.js'
 import { InputError, messageOf, StageError } from './errors.js'
 import { hearFile } from './evidence.js'
 import { helpText } from './help.js'
@@ -19,7 +22,7 @@ import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
 import { triageJson, triageText } from './report/triage.js'
-import { parseArch, parseMaxSize, parseRequest } from './request.js'
+import { parseArch, parseBuildHost, parseMaxSize, parseRequest, parseTree } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
 
 import { VERSION } from './version.js'
@@ -49,7 +52,11 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
   const cwd = process.cwd()
   const { stdin, stdout } = process
   const terminal = stdin.isTTY && stdout.isTTY ? { input: stdin, output: stdout } : undefined
-  const request = parseRequest(raw, { cwd, env, argv, terminal: terminal !== undefined }, isBundled)
+  const request = parseRequest(
+    raw,
+    { cwd, env, argv, terminal: terminal !== undefined, desk: true },
+    isBundled,
+  )
   const runDirectory = await makeRunDirectory(request.runDirectory)
   const log = terminalLog({ verbose, env })
   log.info(`results: ${runDirectory}`)
@@ -68,6 +75,30 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
   )
   process.stderr.write(terminalResult(result, env))
   return EXIT_STATUS[result.verdict]
+}
+
+/** kc -i and kc -x: no run, but the checkout itself. */
+async function atDesk(raw: RawOptions, options: Record<string, unknown>): Promise<number> {
+  const { init, clean, verbose } = options
+  const log = terminalLog({ verbose: verbose === true, env: process.env })
+  const asked = {
+    force: raw.force === 'true',
+    log,
+    cancel: cancelOn('SIGINT', 'SIGTERM', 'SIGHUP'),
+    ...(process.stderr.isTTY ? { show: (progress: Buffer) => process.stderr.write(progress) } : {}),
+  }
+  const directory = resolve(typeof raw.path === 'string' ? raw.path : '.')
+  const host = parseBuildHost(raw)
+  if (clean === true && host) {
+    const removed = await cleanBuildHost(host, asked.cancel)
+    for (const path of removed) log.info(`removed ${path} on ${host.destination}`)
+    if (removed.length === 0) log.info(`nothing was kept on ${host.destination}`)
+  } else if (clean === true) await cleanCheckout(directory, asked)
+  if (init !== undefined) {
+    const place = typeof init === 'string' ? resolve(directory, init) : directory
+    await initRepository(place, parseTree(raw, place), asked)
+  }
+  return 0
 }
 
 async function doctor(doInstall: boolean, arch: ArchName): Promise<number> {
@@ -140,10 +171,13 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
   program.helpInformation = () => helpText()
   for (const option of optionsOf('kc')) declare(program, option)
   program.option('-v, --verbose', 'show what tools and the console say')
+  program.option('-i, --init [directory]', 'make a repository and check a tree out')
+  program.option('-x, --clean', 'remove what is kept for a checkout')
   program.option('-d, --dump [run]', 'dump a running guest and open the dump')
   program.option('--dump-file <file>', 'save the dump there instead')
   program.action(async (options: Record<string, unknown>) => {
-    const { dump, dumpFile } = options
+    const { dump, dumpFile, init, clean } = options
+    if (init !== undefined || clean === true) return finish(await atDesk(toRaw(options), options))
     if (dump === undefined && dumpFile === undefined)
       return finish(await runOnce(toRaw(options), argv, options.verbose === true))
     const wanted = {

@@ -15,6 +15,8 @@ import type { Log } from './log.js'
 import type { Making } from './obtain.js'
 import { FILES } from './report/files.js'
 import type { Request } from './request.js'
+import { git } from './source/git.js'
+import type { Source } from './source/source.js'
 import { collecting, describeConfig, describeMade, type Made, type Place } from './workshop.js'
 
 /** Name of the build directory in ~/.kernelcraft. */
@@ -36,7 +38,7 @@ export async function hostPlace(at: Making, host: BuildHost): Promise<Place> {
     async configure() {
       const { log, warnings } = collecting(at.log)
       const work = async () => {
-        await host.checkOut(source.gitDir, source.sha, cancel)
+        await host.checkOut(source.gitDir, await commitOf(source), cancel)
         const there = {
           out: join(host.home, out),
           read: (name: string) => host.read(join(out, name)),
@@ -62,6 +64,18 @@ export async function hostPlace(at: Making, host: BuildHost): Promise<Place> {
         describeMade,
       ),
   }
+}
+
+/** The commit to push: of uncommitted changes one that is made for it, of nobody's name, in a repository of our own. */
+async function commitOf({ dirty, sha, treeId, gitDir }: Source): Promise<string> {
+  if (!dirty) return sha
+  const nobody = (role: string) => ({
+    [`GIT_${role}_NAME`]: 'kernelcraft',
+    [`GIT_${role}_EMAIL`]: 'kernelcraft',
+    [`GIT_${role}_DATE`]: '1970-01-01T00:00:00Z',
+  })
+  const env = { ...nobody('AUTHOR'), ...nobody('COMMITTER') }
+  return await git(['commit-tree', '-p', sha, '-m', 'uncommitted changes', treeId], { gitDir, env })
 }
 
 /** Builds what was configured there, and fetches what a test needs, checked by hash. */

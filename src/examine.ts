@@ -89,7 +89,7 @@ interface Examination {
   request: Request
   kernel: Kernel
   /** the tree under test */
-  source: Pick<Source, 'gitDir' | 'sha'>
+  source: Pick<Source, 'gitDir' | 'treeId'>
   runDirectory: string
   findings: readonly JudgedFinding[]
   heard: Heard

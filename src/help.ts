@@ -5,6 +5,8 @@ const USAGE = `kc: does a kernel build, boot, and pass these commands?
   kc [options] -- COMMAND ...      build, boot, run COMMAND in the guest
   kc [options] -e 'SCRIPT'         the same with a line of shell
   kc [options]                     a shell in the guest, on a terminal
+  kc -i [DIR] [-r TREE] [-c REF]   make a repository with that tree, mainline by default
+  kc -x [-C DIR]                   remove the work trees and builds that are kept for a checkout
   kc doctor [--install] [--arch A] is this machine able? make it so
   kc root create [--arch A] DIR    a root file system of Debian or Ubuntu for --root
                                    (--suite NAME, --mirror URL, --include PACKAGES)
@@ -15,7 +17,8 @@ const USAGE = `kc: does a kernel build, boot, and pass these commands?
 
 `
 
-const EXITS = `  -d, --dump [RUN]                 dump a running guest, which goes on, and open the dump
+const EXITS = `  -i, --init [DIR], -x, --clean    see above; with --force, uncommitted changes are dropped
+  -d, --dump [RUN]                 dump a running guest, which goes on, and open the dump
       --dump-file FILE             save that dump instead
   -v, --verbose                    show what tools and the console say
   -V, --version   -h, --help

@@ -23,7 +23,7 @@ import { sha256 } from './host/hash.js'
 import type { Log } from './log.js'
 import { FILES } from './report/files.js'
 import type { Request } from './request.js'
-import type { Result, Stage } from './result.js'
+import { commitText, type Result, type Stage } from './result.js'
 import type { Source } from './source/source.js'
 import { seriesOf } from './source/workspace.js'
 import { workspacePlace } from './workshop.js'
@@ -167,19 +167,20 @@ export interface Making extends Obtaining {
   question: string | undefined
 }
 
-const commitOf = ({ sha, subject }: Source) => ({ sha, subject })
+const commitOf = ({ sha, subject, dirty }: Source) => ({ sha, subject, ...(dirty ? { dirty } : {}) })
 const short = (text: string) => text.slice(0, 12)
 const toolchainHash = ({ toolchain }: Making) => short(sha256(JSON.stringify(toolchain.identity)))
 
 const askedPrefix = (at: Making) => `${at.request.arch}-${toolchainHash(at)}-`
 const askedKey = (at: Making) => askedPrefix(at) + at.question
 
-async function previous({ request, source, result }: Obtaining): Promise<Obtained> {
+async function previous({ request, source, result, log }: Obtaining): Promise<Obtained> {
   const found = await takePrevious(source, request.arch, join(result.runDirectory, 'image'))
-  if (found.sha !== source.sha && result.source) {
-    result.source = { ...result.source, sha: found.sha, subject: found.subject }
-    result.warnings.push(
-      `The kernel under test was built from ${short(found.sha)}, not from ${short(source.sha)}.`,
+  if (found.treeId !== source.treeId && result.source) {
+    const { sha, treeId, subject, dirty } = found
+    result.source = { ...result.source, sha, treeId, subject, dirty }
+    log.warning(
+      `The kernel under test was built from ${commitText(found)}, not from ${commitText(source)} as it is now.`,
     )
   }
   await writeFile(join(result.runDirectory, FILES.config), found.config)

@@ -20,6 +20,8 @@ export interface Option {
   more?: string
   /** where it is an option; both by default */
   only?: 'action' | 'kc'
+  /** a checkout's .kernelcraft.json may have a default of it: see project.ts for which can */
+  project?: true
   group: 'source' | 'config' | 'build' | 'guest' | 'run' | 'report'
 }
 
@@ -30,8 +32,8 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'TREE',
     group: 'source',
-    help: 'tree by name (mainline, next, stable, distro) or git URL',
-    more: 'Default: the checkout at `path`. `distro` is the kernel source package of the running distribution.',
+    help: 'tree by name (mainline, next, stable, distro, ...) or URL',
+    more: 'Default: the checkout at `path`. `distro` is the kernel source package of the running distribution; an Ubuntu series and what `~/.kernelcraft.conf` and `.kernelcraft.json` name are trees too.',
   },
   {
     name: 'ref',
@@ -40,8 +42,8 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'REF',
     group: 'source',
-    help: 'tag, branch, SHA, HEAD~2 (default: HEAD)',
-    more: 'Default: the branch of the tree, or HEAD of the checkout.',
+    help: 'tag, branch, SHA, HEAD~2, refs/... (default: HEAD)',
+    more: 'Default: the branch of the tree, or HEAD of the checkout with its uncommitted changes. What the checkout does not have is fetched from its `origin`.',
   },
   {
     name: 'path',
@@ -53,6 +55,15 @@ export const OPTIONS: readonly Option[] = [
     group: 'source',
     help: 'kernel checkout (default: here)',
     more: 'Relative to the workspace. It is only read: the work happens in a work tree of our own.',
+  },
+  {
+    name: 'force',
+    kind: 'switch',
+    default: 'false',
+    only: 'kc',
+    group: 'source',
+    help: 'leave uncommitted changes out; with -i and -x, drop them',
+    more: 'What is dropped is named first.',
   },
   {
     name: 'run',
@@ -85,6 +96,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'BASE',
     default: 'minimal',
+    project: true,
     group: 'config',
     help: 'minimal, virtme, defconfig, current, or a file',
     more: '`minimal` is ours: the least that boots here and runs a modern userspace. `virtme` is `virtme-configkernel`, `current` the .config of the checkout.',
@@ -94,6 +106,7 @@ export const OPTIONS: readonly Option[] = [
     letter: 'f',
     kind: 'list',
     value: 'FILE',
+    project: true,
     group: 'config',
     help: 'config fragment, the last one wins; repeatable',
     more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kasan`, `lockdep`, `ubsan`, `kvm-host`, `disk` (ext4), `network` (bridge, tun).',
@@ -103,6 +116,7 @@ export const OPTIONS: readonly Option[] = [
     flag: 'configitem',
     kind: 'list',
     value: 'CONFIG_X=y',
+    project: true,
     group: 'config',
     help: 'single option; repeatable',
     more: 'One a line, after all fragments. An option that does not survive Kconfig fails the run with the reason.',
@@ -112,6 +126,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'KIND',
     default: 'full',
+    project: true,
     group: 'config',
     help: 'full or none',
     more: '`full` is DWARF 5, which crash, drgn and addr2line read.',
@@ -121,6 +136,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'SUFFIX',
     default: '-rc',
+    project: true,
     group: 'build',
     help: 'suffix of `uname -r`',
   },
@@ -218,6 +234,7 @@ export const OPTIONS: readonly Option[] = [
     letter: 'S',
     kind: 'switch',
     default: 'false',
+    project: true,
     group: 'build',
     help: 'build the image only',
   },
@@ -234,6 +251,7 @@ export const OPTIONS: readonly Option[] = [
     name: 'cpus',
     kind: 'value',
     value: 'N',
+    project: true,
     group: 'guest',
     help: 'CPUs of the guest (default: all)',
     more: 'Default: as many as the host has.',
@@ -244,6 +262,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'SIZE',
     default: '1G',
+    project: true,
     group: 'guest',
     help: 'memory of the guest',
     more: '`512M`, `2G`; a number alone is MiB.',
@@ -271,6 +290,7 @@ export const OPTIONS: readonly Option[] = [
     letter: 'a',
     kind: 'list',
     value: 'ARG',
+    project: true,
     group: 'guest',
     help: 'kernel argument; repeatable',
     more: 'One or several a line.',
@@ -306,6 +326,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'TIME',
     default: '2m',
+    project: true,
     group: 'run',
     help: 'until the commands start (90, 90s, 5m, 1h, off)',
   },
@@ -314,6 +335,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'TIME',
     default: '30m',
+    project: true,
     group: 'run',
     help: 'until they have ended; no limit for a shell',
   },
@@ -322,6 +344,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'TIME',
     default: 'off',
+    project: true,
     group: 'run',
     help: 'longest silence of commands and console',
   },

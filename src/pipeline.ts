@@ -19,7 +19,7 @@ import { obtainKernel, type RunStage } from './obtain.js'
 import { FILES, writeResult } from './report/files.js'
 import { testsLine } from './report/tests.js'
 import type { Request } from './request.js'
-import type { KernelFacts, ModuleFacts, Result } from './result.js'
+import { commitText, type KernelFacts, type ModuleFacts, type Result } from './result.js'
 import { locateSource, type Source } from './source/source.js'
 import { applyRules, windowsOf } from './triage/rules.js'
 import { plural } from './triage/tests.js'
@@ -98,9 +98,10 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       () => locateSource(request, told, cancel),
       describeSource,
     )
-    const { tree, ref, sha, treeId, subject } = source
-    result.source = { tree, ref, sha, treeId, subject }
-    result.repeat = around.repeat(sha)
+    const { gitDir: _gitDir, repository: _repository, version: _version, ...found } = source
+    result.source = found
+    // changes are in no commit: they are repeated where they are
+    result.repeat = around.repeat(source.dirty ? undefined : source.sha)
 
     const obtaining = { request, source, result, log: told, cancel, stage, remote: around.remote }
     const { kernel, release } = await obtainKernel(obtaining)
@@ -178,7 +179,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
           ...{ request, kernel: underTest, runDirectory, findings, heard, cancel },
           external: external?.modules ?? [],
           cwd: around.directory,
-          source: { gitDir: source.gitDir, sha: result.source?.sha ?? source.sha },
+          source: builtFrom(source, result),
           taken: camera.taken(),
           log: told,
         })
@@ -209,10 +210,8 @@ function kernelFacts(kernel: Kernel): KernelFacts {
 }
 
 /** The tree that the kernel was made from: with --skip-build perhaps another one than the source's. */
-function builtFrom(source: Source, result: Result): { gitDir: string; treeId: string } {
-  const { gitDir, treeId } = source
-  const sha = result.source?.sha ?? source.sha
-  return { gitDir, treeId: sha === source.sha ? treeId : `${sha}^{tree}` }
+function builtFrom({ gitDir, treeId }: Source, result: Result): { gitDir: string; treeId: string } {
+  return { gitDir, treeId: result.source?.treeId ?? treeId }
 }
 
 /** Puts what kmemleak said behind the console's own lines, and returns it as a piece of console. */
@@ -274,5 +273,5 @@ function describeExamined({ findings, tests, vmcore }: Examined): string {
 }
 
 function describeSource(source: Source): string {
-  return `${source.sha.slice(0, 12)} ("${source.subject}"), Linux ${source.version}`
+  return `${commitText(source)} ("${source.subject}"), Linux ${source.version}`
 }

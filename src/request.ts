@@ -4,8 +4,10 @@ import { basename, isAbsolute, join, resolve } from 'node:path'
 import stringArgv from 'string-argv'
 import { ARCH_NAMES, type ArchName, findArch, hostArch, isNative } from './arch.js'
 import { type ModuleSource, parseModuleSource } from './build/modules.js'
-import { InputError } from './errors.js'
+import { InputError, messageOf } from './errors.js'
 import { OPTIONS, type RawOptions } from './options.js'
+import { readProject, withDefaults } from './project.js'
+import { isUrl, KNOWN_TREES, makeTreesFile, type Trees, urlFault, userTrees } from './source/trees.js'
 import { type IgnoreRule, parseFailOn, parseIgnore, type Selector } from './triage/rules.js'
 
 export type ConfigBase =
@@ -42,8 +44,14 @@ export interface BuildHostRequest {
 /** Everything that one run was asked for, typed and validated once. Paths are absolute. */
 export interface Request {
   release?: string
+  /** what `release` may name */
+  trees: Trees
   ref?: string
   path: string
+  /** at a desk: the checkout's repository gets the remote that `release` names */
+  desk: boolean
+  /** leave uncommitted changes out where they stand in the way */
+  force: boolean
   work: Work
   env: Readonly<Record<string, string>>
   configBase: ConfigBase
@@ -89,6 +97,8 @@ export interface Surroundings {
   argv?: readonly string[]
   /** true where a shell on the terminal makes sense when no commands are given */
   terminal?: boolean
+  /** true for kc: a person's own checkout and home */
+  desk?: boolean
 }
 
 const quote = (text: string) => JSON.stringify(text)
@@ -177,16 +187,26 @@ export function parseRef(value: string): string {
 }
 
 function parseRelease(value: string, cwd: string): string {
-  if (value.startsWith('-'))
-    throw new InputError(`release is ${quote(value)}: a tree cannot begin with a dash.`)
-  if ([...value].some(char => char < ' '))
-    throw new InputError(`release is ${quote(value)}: a tree is one word.`)
-  if (/^[\w+.-]+::/.test(value)) {
-    throw new InputError(
-      `release is ${quote(value)}: git's remote helpers are not used here; write an https, ssh, git or file URL.`,
-    )
-  }
+  const fault = urlFault(value)
+  if (fault) throw new InputError(`release is ${quote(value)}: ${fault}.`)
   return /^\.{0,2}\//.test(value) ? resolve(cwd, value) : value
+}
+
+/** What `kc -i` asks for: the tree, mainline if none is named, and the ref, with the trees that are known there. */
+export function parseTree(
+  { release = 'mainline', ref }: RawOptions,
+  directory: string,
+): { release: string; trees: Trees; ref?: string } {
+  const tree = parseRelease(String(release), process.cwd())
+  const trees = treesFor(tree, readProject(directory)?.trees, true)
+  return { release: tree, trees, ...(typeof ref === 'string' ? { ref: parseRef(ref) } : {}) }
+}
+
+/** The trees that `release` may name: a person's own before a project's. The file for the former is made at a desk. */
+export function treesFor(release: string | undefined, project: Trees = {}, desk = false): Trees {
+  if (release === undefined || isUrl(release)) return KNOWN_TREES
+  if (desk) makeTreesFile()
+  return { ...KNOWN_TREES, ...project, ...userTrees() }
 }
 
 function existing(name: string, value: string, cwd: string, kind: 'file' | 'directory'): string {
@@ -255,6 +275,28 @@ function parseLocalversion(value: string): string {
   )
 }
 
+/** The build host, if one was named. Throws InputError for one that is none, and for its options without it. */
+export function parseBuildHost(raw: RawOptions): BuildHostRequest | undefined {
+  const given = (name: string): string | undefined => {
+    const value = raw[name]
+    return typeof value === 'string' && value !== '' ? value : undefined
+  }
+  const [host, key, prefix] = [given('build-host'), given('build-host-key'), given('build-host-exec-prefix')]
+  if (host === undefined) {
+    const without = ['build-host-exec-prefix', 'build-host-key'].find(name => given(name) !== undefined)
+    if (without) throw new InputError(`${without} was given without build-host.`)
+    return undefined
+  }
+  const known = raw['build-host-known-hosts'] ?? []
+  return {
+    destination: parseDestination(host),
+    prefix: prefix === undefined ? [] : stringArgv(prefix),
+    vmlinux: parseBoolean('build-host-vmlinux', given('build-host-vmlinux') ?? 'false'),
+    knownHosts: typeof known === 'string' ? [known] : known,
+    ...(key === undefined ? {} : { key }),
+  }
+}
+
 /** A destination of ssh(1) that can be nothing else: no option, no command. */
 function parseDestination(value: string): string {
   if (
@@ -307,11 +349,31 @@ function parseRunDirectory(value: string, cwd: string): string {
  * `bundled` tells whether a fragment's name is one of ours.
  */
 export function parseRequest(
-  raw: RawOptions,
+  typed: RawOptions,
   around: Surroundings,
   bundled: (name: string) => boolean,
 ): Request {
-  const { cwd, env } = around
+  const { path: named } = typed
+  const path = existing('path', (typeof named === 'string' && named) || '.', around.cwd, 'directory')
+  const project = readProject(path)
+  if (!project) return parseOptions(typed, path, {}, around, bundled)
+  try {
+    return parseOptions(withDefaults(typed, project.defaults), path, project.trees, around, bundled)
+  } catch (error) {
+    const [name] = error instanceof InputError ? error.message.split(/[ :]/) : []
+    const line = name !== undefined && typed[name] === undefined ? project.lines[name] : undefined
+    throw line === undefined ? error : new InputError(`${project.file}:${line}: ${messageOf(error)}`)
+  }
+}
+
+function parseOptions(
+  raw: RawOptions,
+  path: string,
+  projectTrees: Trees,
+  around: Surroundings,
+  bundled: (name: string) => boolean,
+): Request {
+  const { cwd, env, desk = false } = around
   const given = (name: string): string | undefined => {
     const value = raw[name]
     return typeof value === 'string' && value !== '' ? value : undefined
@@ -331,7 +393,6 @@ export function parseRequest(
     return text === undefined ? undefined : parse(text)
   }
 
-  const path = existing('path', value('path'), cwd, 'directory')
   const root = existing('root', value('root'), cwd, 'directory')
   if (!existsSync(join(root, 'bin', 'sh')))
     throw new InputError(`root: ${quote(value('root'))} has no /bin/sh.`)
@@ -355,20 +416,13 @@ export function parseRequest(
     throw new InputError(
       'modules and skip-modules were both given: modules are built against what the latter leaves out.',
     )
-
-  const destination = optional('build-host', parseDestination)
-  const without = ['build-host-exec-prefix', 'build-host-key'].find(name => given(name) !== undefined)
-  if (destination === undefined && without) throw new InputError(`${without} was given without build-host.`)
-  const buildHost = destination && {
-    destination,
-    prefix: optional('build-host-exec-prefix', text => stringArgv(text)) ?? [],
-    vmlinux: parseBoolean('build-host-vmlinux', value('build-host-vmlinux')),
-    ...(given('build-host-key') === undefined ? {} : { key: given('build-host-key') ?? '' }),
-    knownHosts: list('build-host-known-hosts'),
-  }
-
+  const buildHost = parseBuildHost(raw)
+  const release = optional('release', text => parseRelease(text, cwd))
   return {
-    release: optional('release', text => parseRelease(text, cwd)),
+    release,
+    trees: treesFor(release, projectTrees, desk),
+    desk,
+    force: parseBoolean('force', value('force')),
     ref: optional('ref', parseRef),
     path,
     work: parseWork(typeof raw.run === 'string' ? raw.run : undefined, around),

@@ -42,10 +42,17 @@ export interface SourceFacts {
   ref: string
   /** full commit id */
   sha: string
-  /** id of the commit's tree object */
+  /** id of the tree object that was tested */
   treeId: string
   /** first line of the commit message */
   subject: string
+  /** true if the tree is the commit's with uncommitted changes */
+  dirty?: boolean
+}
+
+/** The commit as logs and summaries show it. */
+export function commitText({ sha, dirty }: Pick<SourceFacts, 'sha' | 'dirty'>): string {
+  return sha.slice(0, 12) + (dirty ? '+dirty' : '')
 }
 
 export interface KernelFacts {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { readConfig } from '../config/fragments.js'
 import { readJson, writeWhole } from '../host/files.js'
 import { cachePath } from '../host/paths.js'
+import { commitText } from '../result.js'
 import { differences, type Identity, type Made } from './identity.js'
 
 /**
@@ -14,7 +15,7 @@ export interface Answer {
   /** key of the kernel */
   key: string
   identity: Identity
-  commit: { sha: string; subject: string }
+  commit: { sha: string; subject: string; dirty?: boolean }
   /** the resolved .config */
   config: string
   /** what configuring warned of: said again when it is not repeated */
@@ -36,7 +37,7 @@ export async function findAnswer(question: string): Promise<Answer | undefined> 
 export function madeOf(from: Pick<Answer, 'identity' | 'commit' | 'config'>): Made {
   const { identity, commit, config } = from
   const subject = commit.subject.length > 60 ? `${commit.subject.slice(0, 59)}…` : commit.subject
-  return { identity, commit: `${commit.sha.slice(0, 12)} (${subject})`, values: readConfig(config) }
+  return { identity, commit: `${commitText(commit)} (${subject})`, values: readConfig(config) }
 }
 
 /** Names of the answers, the newest one first. */

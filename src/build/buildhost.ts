@@ -91,6 +91,26 @@ export async function openBuildHost(
   }
 }
 
+/**
+ * Removes what builds left in ~/.kernelcraft there: build directories, and files of the checkout. What was pushed stays,
+ * so that the next push is short. Returns what was removed, relative to it. Throws InfraError while a run builds there.
+ */
+export async function cleanBuildHost(request: BuildHostRequest, cancel?: AbortSignal): Promise<string[]> {
+  const ssh = await openSsh(request)
+  try {
+    const script =
+      'cd && [ -d .kernelcraft/.git ] || exit 0; cd .kernelcraft && exec 9> .git/kernelcraft.lock && ' +
+      '{ flock -n 9 || exit 75; } && git clean -d -x --force --force'
+    const end = await ssh.run(script, [], { deadline: 1800, ...(cancel ? { cancel } : {}) })
+    if (end.status === 75)
+      throw new InfraError(`A run builds on ${ssh.host}: wait for its end, and clean again.`)
+    mustSucceed(ssh, 'Cleaning ~/.kernelcraft', end)
+    return end.stdout.split('\n').flatMap(line => /^Removing (.*)$/.exec(line)?.[1] ?? [])
+  } finally {
+    await ssh.close()
+  }
+}
+
 async function identify(
   ssh: Ssh,
   prefix: string,

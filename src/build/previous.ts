@@ -1,10 +1,11 @@
-import { copyFile } from 'node:fs/promises'
+import { copyFile, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { InfraError } from '../errors.js'
 import { readJson, writeWhole } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import type { Source } from '../source/source.js'
-import { sourceName } from '../source/workspace.js'
+import { repositoryName, sourceName } from '../source/workspace.js'
 import type { Kernel } from './build.js'
 import { hold } from './store.js'
 
@@ -14,7 +15,9 @@ export interface Previous {
   /** its configuration */
   config: string
   sha: string
+  treeId: string
   subject: string
+  dirty?: boolean
   /** SHA-256 of the image, so that a touched one is not taken for the built one */
   imageHash: string
 }
@@ -28,10 +31,19 @@ export async function notePrevious(source: Source, kernel: Kernel, config: strin
     kernel: { ...lasting, reused: true },
     config,
     sha: source.sha,
+    treeId: source.treeId,
     subject: source.subject,
+    ...(source.dirty ? { dirty: true } : {}),
     imageHash: (await hashFile(kernel.image)) ?? '',
   }
   await writeWhole(noteOf(source, kernel.arch), JSON.stringify(note))
+}
+
+/** Forgets the previous kernels of a repository. */
+export async function forgetPrevious(repository: string): Promise<void> {
+  const directory = cachePath('kernels', 'previous')
+  for (const name of await readdir(directory).catch(() => []))
+    if (name.includes(`-${repositoryName(repository)}-`)) await rm(join(directory, name), { force: true })
 }
 
 /** Finds it again, with its image copied to `image`: the next build may come before this guest has ended. */

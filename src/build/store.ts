@@ -36,7 +36,7 @@ export interface Manifest {
   layout: number
   key: string
   identity: Identity
-  commit: { sha: string; subject: string }
+  commit: { sha: string; subject: string; dirty?: boolean }
   kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'compiler' | 'builtOn' | 'vmlinuxHash'>
   /** when it was built, ISO 8601 */
   made: string

@@ -129,7 +129,7 @@ export async function allOptions(source: Source): Promise<string[]> {
       '-h',
       '-E',
       '^[[:space:]]*(menu)?config[[:space:]]+[A-Za-z0-9_]+',
-      source.sha,
+      source.treeId,
       '--',
       '*Kconfig*',
     ],

@@ -1,4 +1,5 @@
 import type { Entry } from '../build/store.js'
+import { commitText } from '../result.js'
 
 const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`
 const minute = (date: Date) => date.toISOString().slice(0, 16).replace('T', ' ')
@@ -11,7 +12,7 @@ export function cacheText(entries: readonly Entry[]): string {
     kernel.arch,
     mebibytes(bytes),
     minute(used),
-    `${commit.sha.slice(0, 12)} ${commit.subject}`.slice(0, 72),
+    `${commitText(commit)} ${commit.subject}`.slice(0, 72),
   ])
   const widths = [0, 1, 2, 3].map(column => Math.max(...rows.map(row => row[column]?.length ?? 0)))
   const line = (row: readonly string[]) =>

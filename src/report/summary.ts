@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { FindingFacts, ModuleFacts, Result, Verdict } from '../result.js'
+import { commitText, type FindingFacts, type ModuleFacts, type Result, type Verdict } from '../result.js'
 import { sentence, sourceText, stackText } from './findings.js'
 import { codeBlock, details, inline, table, tailOf } from './markdown.js'
 import { renderTests } from './tests.js'
@@ -36,7 +36,7 @@ export interface SummaryPlace {
 function sourceRow({ source }: Result, { repository }: SummaryPlace): string {
   if (!source) return ''
   const checkout = source.tree.startsWith('/')
-  const sha = `\`${source.sha.slice(0, 12)}\``
+  const sha = `\`${commitText(source)}\``
   const commit = checkout && repository ? `[${sha}](${repository}/commit/${source.sha})` : sha
   return `${checkout ? 'checkout' : inline(source.tree)}, ${inline(source.ref)}: ${commit} ${inline(source.subject)}`
 }

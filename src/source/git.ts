@@ -1,3 +1,6 @@
+import { existsSync } from 'node:fs'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { SourceError } from '../errors.js'
 import { describeEnd, type Finished, lastLines, run } from '../host/processes.js'
 
@@ -17,6 +20,7 @@ const SETTINGS = [
   'maintenance.auto=false',
   'checkout.workers=0',
   'core.looseCompression=1',
+  'core.splitIndex=false',
 ]
 
 export interface GitCall {
@@ -26,6 +30,7 @@ export interface GitCall {
   env?: NodeJS.ProcessEnv
   cancel?: AbortSignal
   onLine?: (line: string) => void
+  onData?: (chunk: Buffer) => void
   /** seconds */
   deadline?: number
   /** the output is wanted whole, however long it is */
@@ -47,6 +52,7 @@ export async function tryGit(args: readonly string[], call: GitCall = {}): Promi
     deadline: call.deadline ?? 600,
     cancel: call.cancel,
     onLine: call.onLine,
+    onData: call.onData,
     ...(call.whole ? { keep: Number.POSITIVE_INFINITY } : {}),
   })
 }
@@ -66,4 +72,38 @@ export async function resolveCommit(gitDir: string, ref: string): Promise<string
     gitDir,
   })
   return end.status === 0 ? end.stdout.trim() : undefined
+}
+
+/**
+ * Makes a bare repository of our own, or makes it again where the clone that it borrowed objects from has gone.
+ * `reference` is a directory of objects to borrow from now on.
+ */
+export async function openRepository(gitDir: string, reference?: string): Promise<void> {
+  const alternates = join(gitDir, 'objects', 'info', 'alternates')
+  const borrowed = await readFile(alternates, 'utf8').catch(() => '')
+  const gone = borrowed.split('\n').some(line => line !== '' && !existsSync(unquote(line)))
+  if (gone) await rm(gitDir, { recursive: true, force: true })
+  if (!existsSync(join(gitDir, 'HEAD'))) {
+    await mkdir(gitDir, { recursive: true })
+    await git(['init', '--quiet', '--bare', gitDir])
+  }
+  const line = reference && quote(reference)
+  if (line && !borrowed.split('\n').includes(line)) {
+    await mkdir(join(gitDir, 'objects', 'info'), { recursive: true })
+    await writeFile(alternates, `${gone ? '' : borrowed}${line}\n`)
+  }
+}
+
+// git reads a line that begins with a double quote as a string of C (gitrepository-layout(5))
+const quote = (path: string) => (/[\n"#]/.test(path) ? JSON.stringify(path) : path)
+const unquote = (line: string) => (line.startsWith('"') ? (JSON.parse(line) as string) : line)
+
+/** One more setting in the variables that git takes settings from (git-config(1), GIT_CONFIG_COUNT). */
+export function withConfig(key: string, value: string): NodeJS.ProcessEnv {
+  const count = Number(process.env.GIT_CONFIG_COUNT) || 0
+  return {
+    GIT_CONFIG_COUNT: String(count + 1),
+    [`GIT_CONFIG_KEY_${count}`]: key,
+    [`GIT_CONFIG_VALUE_${count}`]: value,
+  }
 }

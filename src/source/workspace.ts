@@ -6,7 +6,7 @@ import { readJson } from '../host/files.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { isAlive, type ProcessId, processId } from '../host/proc.js'
-import { git } from './git.js'
+import { git, withConfig } from './git.js'
 import type { Source } from './source.js'
 
 /** A work tree and build directory of our own, held by one run at a time. */
@@ -46,9 +46,16 @@ export function seriesOf({ version }: Pick<Source, 'version'>): string {
   return version.split('.').slice(0, 2).join('.')
 }
 
+/** A name for a repository. */
+export const repositoryName = (repository: string) => sha256(repository).slice(0, 12)
+
+/** Where the files of a checkout's uncommitted changes are kept: beside the workspaces, and removed with them. */
+export const changesPath = (repository: string, ...rest: string[]) =>
+  cachePath('work', `changes-${repositoryName(repository)}`, ...rest)
+
 /** A name for a source's repository and series. */
 export function sourceName(source: Source): string {
-  return `${seriesOf(source)}-${sha256(source.gitDir).slice(0, 12)}`
+  return `${seriesOf(source)}-${repositoryName(source.repository)}`
 }
 
 /** Directories of the workspaces of a source's repository and series, the first one first. */
@@ -66,7 +73,7 @@ export async function takeWorkspace(source: Source): Promise<Workspace> {
     await mkdir(directory, { recursive: true })
     const lock = join(directory, 'lock')
     if (!(await takeLock(lock))) continue
-    await writeFile(join(directory, 'origin'), source.gitDir)
+    await writeFile(join(directory, 'origin'), source.repository)
     await removeOrphans()
     let held = true
     const release = async () => {
@@ -77,6 +84,26 @@ export async function takeWorkspace(source: Source): Promise<Workspace> {
     return { directory, source: join(directory, 'src'), release }
   }
   throw new InfraError(`${SLOTS} runs of this repository are under way already: wait for one of them to end.`)
+}
+
+/**
+ * Removes what is kept for a repository: work trees with their build directories, and files of uncommitted changes.
+ * Returns the directories that are gone, and those that are left because a run holds them.
+ */
+export async function removeWorkspaces(repository: string): Promise<{ gone: string[]; held: string[] }> {
+  const done = { gone: [] as string[], held: [] as string[] }
+  const names = await readdir(cachePath('work')).catch(() => [])
+  for (const name of names.sort()) {
+    const directory = cachePath('work', name)
+    const origin = await readFile(join(directory, 'origin'), 'utf8').catch(() => undefined)
+    if (origin !== repository) continue
+    // a run that is under way may still read the files of its changes
+    if (directory === changesPath(repository) && done.held.length > 0) continue
+    const free = await takeLock(join(directory, 'lock'))
+    if (free) await rm(directory, { recursive: true, force: true })
+    ;(free ? done.gone : done.held).push(directory)
+  }
+  return done
 }
 
 /** Removes the workspaces of repositories that are gone, and what killed imports left behind. */
@@ -93,7 +120,7 @@ async function removeOrphans(): Promise<void> {
 }
 
 /**
- * Puts the commit's files into the workspace. Nothing is written to the repository they come from: the index is
+ * Puts the tree's files into the workspace. Nothing is written to the repository they come from: the index is
  * ours. Files that did not change keep their time stamps.
  */
 export async function checkOut(source: Source, workspace: Workspace, cancel?: AbortSignal): Promise<void> {
@@ -106,12 +133,13 @@ export async function checkOut(source: Source, workspace: Workspace, cancel?: Ab
     gitDir: source.gitDir,
     workTree: workspace.source,
     cancel,
-    env: { GIT_INDEX_FILE: index },
+    // what is built is whole, also where the checkout is sparse
+    env: { GIT_INDEX_FILE: index, ...withConfig('core.sparseCheckout', 'false') },
     deadline: 3600,
   }
   try {
-    await git(['read-tree', '--reset', '-u', source.sha], call)
-    // whatever differs from the commit all the same (an aborted checkout, an edit) is put right
+    await git(['read-tree', '--reset', '-u', source.treeId], call)
+    // whatever differs from it all the same (an aborted checkout, an edit) is put right
     if (!fresh) await git(['checkout-index', '--all', '--force', '--quiet'], call)
   } catch (error) {
     if (!cancel?.aborted) await rm(index, { force: true })

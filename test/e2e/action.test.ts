@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type ResultsService, startResultsService } from '../harness/results.js'
 import { makeStep, NODES, type Step } from '../harness/runner.js'
+import { CACHE, scratch } from '../kc.js'
+import { git, tinyKernel } from '../repository.js'
 
 const KERNEL = {
   release: 'distro',
@@ -70,6 +72,45 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
     const count = service.artifacts.length
     expect((await one.post()).status).toBe(0)
     expect(service.artifacts.length).toBe(count)
+  })
+
+  it('what a step before has patched is built, and a tree by name changes nothing of the checkout', async () => {
+    const place = scratch('patched')
+    try {
+      const [origin, checkout] = [join(place, 'origin'), join(place, 'checkout')]
+      const shas = tinyKernel(origin)
+      git(place, 'clone', '-q', origin, checkout)
+      writeFileSync(join(checkout, 'marker'), 'marker of a patch\n')
+      const env = { HOME: place, KERNELCRAFT_CACHE: CACHE }
+      const end = await step(node, { path: checkout, run: 'true' }, env).main()
+      const result = JSON.parse(readFileSync(end.outputs.result ?? '', 'utf8'))
+      expect(end.outputs).toMatchObject({ verdict: 'config-failed', sha: shas[3] })
+      expect(result.source.dirty).toBe(true)
+      expect(result.error.details).toContain('marker of a patch')
+      expect(end.summary).toContain(`${shas[3]?.slice(0, 12)}+dirty`)
+
+      writeFileSync(join(checkout, '.kernelcraft.json'), '{"defaults": {"cpus": 0}}')
+      const refused = await step(node, { path: checkout, run: 'true' }, env).main()
+      expect(refused.commands).toContainEqual(
+        expect.objectContaining({
+          command: 'error',
+          message: expect.stringMatching(/\.json:1: cpus is "0"/),
+        }),
+      )
+      rmSync(join(checkout, '.kernelcraft.json'))
+      const before = readdirSync(join(checkout, '.git'))
+      await step(node, { path: checkout, release: 'mainlien', run: 'true' }, env).main()
+      await step(
+        node,
+        { path: checkout, release: `file://${origin}`, ref: 'v6.12.1', run: 'true' },
+        env,
+      ).main()
+      expect(readdirSync(join(checkout, '.git'))).toEqual(before)
+      expect(git(checkout, 'remote')).toBe('origin')
+      expect(existsSync(join(place, '.kernelcraft.conf'))).toBe(false)
+    } finally {
+      rmSync(place, { recursive: true, force: true })
+    }
   })
 
   it('a failing test fails the step and uploads all the same', async () => {

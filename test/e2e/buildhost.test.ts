@@ -49,6 +49,8 @@ const busyThere = () =>
 
 describe('--build-host', () => {
   it('builds there, and fetches what the test needs', async () => {
+    // what an earlier run built there would leave nothing to do
+    rmSync(join(server.home, '.kernelcraft', '.out-x86_64'), { recursive: true, force: true })
     const end = await build(
       ...['--kernel-cache', 'false', '-e', 'uname -r; modprobe dummy && ls -d /sys/module/dummy'],
     )
@@ -190,7 +192,7 @@ describe('what can go wrong on the way', () => {
     mkdirSync(join(tree, 'src'))
     writeFileSync(
       join(tree, 'Makefile'),
-      'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nallnoconfig olddefconfig:\n\tmkdir -p $(O) && cp $(O)/.kernelcraft.config $(O)/.config\n' +
+      'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nEXTRAVERSION =\nKERNELVERSION = 6.12.0\nallnoconfig olddefconfig:\n\tmkdir -p $(O) && cp $(O)/.kernelcraft.config $(O)/.config\n' +
         'bzImage modules:\n\tgcc -c src/broken.c -o $(O)/broken.o\n',
     )
     writeFileSync(join(tree, 'src', 'broken.c'), 'int main(void) { return nothing_of_that_name; }\n')
@@ -220,6 +222,23 @@ describe('what can go wrong on the way', () => {
     for (let tries = 0; tries < 100 && busyThere().length > 0; tries++) await pause(100)
     expect(busyThere()).toEqual([])
   })
+})
+
+it('uncommitted changes are built there, and kc -x cleans up', async () => {
+  const tree = join(scratch, 'edited')
+  execFileSync('git', ['clone', '-q', join(scratch, 'tree'), tree])
+  writeFileSync(join(tree, 'src', 'broken.c'), 'int main(void) { return never_committed; }\n')
+  const end = await kc(['-C', tree, ...elsewhere('-e', 'true')], { env: agent })
+  expect([end.result?.verdict, end.result?.source?.dirty], end.stderr).toEqual(['build-failed', true])
+  expect(end.result?.title).toContain('never_committed')
+  const there = join(server.home, '.kernelcraft')
+  writeFileSync(join(there, 'left behind'), '')
+  mkdirSync(join(there, '.out-none'))
+  const words = ['--build-host', server.destination, '--build-host-known-hosts', server.knownHost]
+  const cleaned = await kc(['-x', ...words], { env: agent })
+  expect(cleaned.status, cleaned.stderr).toBe(0)
+  expect(cleaned.stderr).toContain(`removed left behind on ${server.destination}`)
+  expect([existsSync(join(there, 'left behind')), existsSync(join(there, '.git'))]).toEqual([false, true])
 })
 
 describe('in the action', () => {
