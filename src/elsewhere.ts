@@ -95,6 +95,8 @@ async function buildThere(
         what: 'The kernel does not build',
         args: [...makeArguments, ...targets],
         env: {
+          // the language of whoever reads the messages; ccache's hashes have it in them, and this machine's may be shared
+          ...(process.env.LANG ? { LANG: process.env.LANG } : {}),
           CCACHE_BASEDIR: host.home,
           CCACHE_NOHASHDIR: '1',
           CCACHE_COMPILERCHECK: 'content',
