@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander'
 import type { ArchName } from './arch.js'
 import { cleanBuildHost } from './build/buildhost.js'
 import { listKernels, pruneKernels } from './build/store.js'
+import { completion } from './completion.js'
 import { isBundled } from './config/fragments.js'
 import { cleanCheckout, initRepository } from './desk.js'
 import { InputError, messageOf, StageError } from './errors.js'
@@ -15,6 +16,7 @@ import { cachePath } from './host/paths.js'
 import { createRoot } from './host/root.js'
 import { cancelOn } from './host/signals.js'
 import { dumpRunning } from './live.js'
+import { manPage } from './manpage.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
 import { runPipeline } from './pipeline.js'
 import { cacheJson, cacheText, cacheTotal } from './report/cache.js'
@@ -22,9 +24,10 @@ import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
 import { triageJson, triageText } from './report/triage.js'
-import { parseArch, parseBuildHost, parseMaxSize, parseRequest, parseTree } from './request.js'
+import { parseArch, parseBuildHost, parseChoice, parseMaxSize, parseRequest, parseTree } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
 
+import { type Flag, OWN_FLAGS, SHELLS, VERBS } from './verbs.js'
 import { VERSION } from './version.js'
 
 const camel = (flag: string) => flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
@@ -101,17 +104,22 @@ async function atDesk(raw: RawOptions, options: Record<string, unknown>): Promis
   return 0
 }
 
-async function doctor(doInstall: boolean, arch: ArchName): Promise<number> {
+async function doctor(doInstall: boolean, arch: ArchName, json: boolean): Promise<number> {
   if (doInstall) await install(arch, line => process.stderr.write(`${line}\n`))
   const findings = await examine(arch)
-  process.stdout.write(renderFindings(findings))
   const missing = findings.filter(finding => finding.state === 'missing')
+  const status = missing.length === 0 ? 0 : EXIT_STATUS['infra-error']
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ ready: missing.length === 0, arch, findings })}\n`)
+    return status
+  }
+  process.stdout.write(renderFindings(findings))
   if (missing.length === 0) process.stdout.write('This machine is ready.\n')
   else
     process.stdout.write(
       `Missing: ${missing.map(finding => finding.name).join(', ')}. \`kc doctor --install\` gets what can be had.\n`,
     )
-  return missing.length === 0 ? 0 : EXIT_STATUS['infra-error']
+  return status
 }
 
 async function showCache(json: boolean): Promise<number> {
@@ -161,6 +169,12 @@ async function smoke(): Promise<number> {
   return await runOnce({ release: 'distro', run: 'uname -r' }, [], false)
 }
 
+/** commander's words for a flag. */
+function ownFlag({ name, letter, value, optional, help }: Flag): [string, string] {
+  const placeholder = value === undefined ? '' : optional ? ` [${name}]` : ` <${name}>`
+  return [`${letter ? `-${letter}, ` : ''}--${name}${placeholder}`, help]
+}
+
 function makeProgram(argv: readonly string[], finish: (status: number) => void): Command {
   const program = new Command('kc')
   program
@@ -170,11 +184,8 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
   program.version(VERSION, '-V, --version').helpCommand(false).allowExcessArguments(false)
   program.helpInformation = () => helpText()
   for (const option of optionsOf('kc')) declare(program, option)
-  program.option('-v, --verbose', 'show what tools and the console say')
-  program.option('-i, --init [directory]', 'make a repository and check a tree out')
-  program.option('-x, --clean', 'remove what is kept for a checkout')
-  program.option('-d, --dump [run]', 'dump a running guest and open the dump')
-  program.option('--dump-file <file>', 'save the dump there instead')
+  for (const flag of OWN_FLAGS)
+    if (flag.name !== 'version' && flag.name !== 'help') program.option(...ownFlag(flag))
   program.action(async (options: Record<string, unknown>) => {
     const { dump, dumpFile, init, clean } = options
     if (init !== undefined || clean === true) return finish(await atDesk(toRaw(options), options))
@@ -187,38 +198,48 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
     }
     finish(await dumpRunning(wanted, line => process.stderr.write(`${line}\n`)))
   })
-  program
-    .command('triage <file>')
-    .option('--json', 'as one JSON object')
-    .action(async (file: string, options: { json?: boolean }) => {
-      const heard = await hearFile(file)
-      process.stdout.write(options.json ? triageJson(heard) : triageText(heard))
-      finish(heard.findings.length === 0 ? 0 : EXIT_STATUS.splat)
+  const root = new Map<string, Command>()
+  /** Declares a verb of the table. */
+  const verb = (
+    words: string,
+    act: (options: Record<string, string | boolean>, argument: string) => Promise<number>,
+  ) => {
+    const entry = VERBS.find(known => known.words.join(' ') === words)
+    if (!entry) throw new Error(`no verb ${words}`)
+    const [first = '', second] = entry.words
+    const parent = second ? (root.get(first) ?? program.command(first)) : program
+    const command = parent.command(second ?? first)
+    if (!second) root.set(first, command)
+    if (entry.argument) command.argument(`<${entry.argument.toLowerCase()}>`)
+    for (const flag of entry.flags) command.option(...ownFlag(flag))
+    command.action(async (...given: unknown[]) => {
+      const options = given[entry.argument ? 1 : 0] as Record<string, string | boolean>
+      finish(await act(options, entry.argument ? String(given[0]) : ''))
     })
-  program
-    .command('cache')
-    .option('--json', 'as one JSON object')
-    .action(async (options: { json?: boolean }) => finish(await showCache(options.json === true)))
-    .command('prune')
-    .option('--max-size <size>', 'keep that much')
-    .action(async (options: { maxSize?: string }) => finish(await pruneCache(options.maxSize)))
-  program
-    .command('doctor')
-    .option('--install', 'install what is missing')
-    .option('--arch <arch>', 'for kernels of another architecture')
-    .action(async (options: { install?: boolean; arch?: string }) => {
-      const arch = options.arch === undefined ? usualArch() : parseArch(options.arch)
-      finish(await doctor(options.install === true, arch))
-    })
-  program
-    .command('root')
-    .command('create <directory>')
-    .option('--arch <arch>')
-    .option('--suite <suite>')
-    .option('--mirror <url>')
-    .option('--include <packages>')
-    .action(async (directory: string, options: RootOptions) => finish(await makeRoot(directory, options)))
-  program.command('smoke').action(async () => finish(await smoke()))
+  }
+  const archOf = (arch: string | boolean | undefined) =>
+    typeof arch === 'string' ? parseArch(arch) : usualArch()
+  verb('triage', async ({ json }, file) => {
+    const heard = await hearFile(file)
+    process.stdout.write(json ? triageJson(heard) : triageText(heard))
+    return heard.findings.length === 0 ? 0 : EXIT_STATUS.splat
+  })
+  verb('cache', async ({ json }) => await showCache(json === true))
+  verb('cache prune', async ({ maxSize }) => await pruneCache(maxSize as string | undefined))
+  verb(
+    'doctor',
+    async ({ install, arch, json }) => await doctor(install === true, archOf(arch), json === true),
+  )
+  verb('root create', async (options, directory) => await makeRoot(directory, options as RootOptions))
+  verb('smoke', smoke)
+  verb('completion', async (_, shell) => {
+    process.stdout.write(completion(parseChoice('shell', shell, SHELLS)))
+    return 0
+  })
+  verb('man', async () => {
+    process.stdout.write(manPage())
+    return 0
+  })
   return program
 }
 

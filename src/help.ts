@@ -1,4 +1,6 @@
 import { flagOf, type Option, optionsOf } from './options.js'
+import { EXIT_STATUS } from './result.js'
+import { type Flag, OWN_FLAGS, VERBS } from './verbs.js'
 
 const USAGE = `kc: does a kernel build, boot, and pass these commands?
 
@@ -7,25 +9,32 @@ const USAGE = `kc: does a kernel build, boot, and pass these commands?
   kc [options]                     a shell in the guest, on a terminal
   kc -i [DIR] [-r TREE] [-c REF]   make a repository with that tree, mainline by default
   kc -x [-C DIR]                   remove the work trees and builds that are kept for a checkout
-  kc doctor [--install] [--arch A] is this machine able? make it so
-  kc root create [--arch A] DIR    a root file system of Debian or Ubuntu for --root
-                                   (--suite NAME, --mirror URL, --include PACKAGES)
-  kc smoke                         the demonstration, with the distribution's kernel
-  kc cache [--json]                kernels that were built and are kept
-  kc cache prune [--max-size SIZE] remove those not used for longest; without a size, all
-  kc triage FILE [--json]          reports and tests in a console log (- is stdin)
-
 `
 
-const EXITS = `  -i, --init [DIR], -x, --clean    see above; with --force, uncommitted changes are dropped
-  -d, --dump [RUN]                 dump a running guest, which goes on, and open the dump
-      --dump-file FILE             save that dump instead
-  -v, --verbose                    show what tools and the console say
-  -V, --version   -h, --help
+/** Two columns, the second one on a line of its own where the first is too long for it. */
+function columns(left: string, right: string): string {
+  return left.length <= 33 ? `${left.padEnd(33)}  ${right}\n` : `${left}\n${' '.repeat(35)}${right}\n`
+}
 
-Exit status: 0 passed, 1 test-failed, 2 invalid input, 3 splat, 4 panic, 5 hang, 6 boot-failed,
-7 build-failed, 8 config-failed, 9 source-failed, 10 infra-error, 130 cancelled.
-`
+function verbs(): string {
+  const flag = ({ name, value }: Flag) => ` [--${name}${value ? ` ${value}` : ''}]`
+  return VERBS.map(({ words, argument, flags, help }) =>
+    columns(`  kc ${words.join(' ')}${flags.map(flag).join('')}${argument ? ` ${argument}` : ''}`, help),
+  ).join('')
+}
+
+function own(flag: Flag): string {
+  const letter = flag.letter ? `-${flag.letter}, ` : '    '
+  const value = flag.value === undefined ? '' : flag.optional ? ` [${flag.value}]` : ` ${flag.value}`
+  return columns(`  ${letter}--${flag.name}${value}`, flag.help)
+}
+
+function exits(): string {
+  const each = Object.entries(EXIT_STATUS).map(([verdict, status]) => `${status} ${verdict}`)
+  const [passed, failed, ...rest] = each
+  const all = [passed, failed, '2 invalid input', ...rest]
+  return `\nExit status: ${all.slice(0, 7).join(', ')},\n${all.slice(7).join(', ')}.\n`
+}
 
 function line(option: Option): string {
   const letter = option.letter ? `-${option.letter}, ` : '    '
@@ -35,7 +44,7 @@ function line(option: Option): string {
   return `  ${`${letter}${flag}`.padEnd(31)}  ${option.help}${fallback}\n`
 }
 
-/** kc --help: one line an option, from the table. */
+/** kc --help: one line a verb and an option, from the tables. */
 export function helpText(): string {
-  return USAGE + optionsOf('kc').map(line).join('') + EXITS
+  return [USAGE, verbs(), '\n', ...optionsOf('kc').map(line), ...OWN_FLAGS.map(own), exits()].join('')
 }

@@ -14,6 +14,8 @@ export interface Option {
   value?: string
   /** as a person would type it */
   default?: string
+  /** words that it takes, where it takes no others */
+  choices?: readonly string[]
   /** one line for --help */
   help: string
   /** what action.yml and the README say beyond it */
@@ -88,7 +90,8 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'ARCH',
     group: 'config',
-    help: "x86_64 or arm64 (default: this machine's)",
+    choices: ['x86_64', 'arm64'],
+    help: "architecture: x86_64, arm64 (default: this machine's)",
     more: "Another one than the machine's is cross-compiled, emulated, and needs a `root` of its own.",
   },
   {
@@ -128,6 +131,7 @@ export const OPTIONS: readonly Option[] = [
     default: 'full',
     project: true,
     group: 'config',
+    choices: ['full', 'none'],
     help: 'full or none',
     more: '`full` is DWARF 5, which crash, drgn and addr2line read.',
   },
@@ -146,6 +150,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'BOOL',
     default: 'true',
     group: 'build',
+    choices: ['true', 'false'],
     help: 'compile through ccache where it is installed',
   },
   {
@@ -170,6 +175,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'BOOL',
     default: 'true',
     group: 'build',
+    choices: ['true', 'false'],
     help: 'boot a kernel that was made before without building it',
     more: 'A kernel is known by all that it follows from: source, resolved configuration, tools, suffix. `false` builds.',
   },
@@ -318,6 +324,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'KIND',
     default: 'auto',
     group: 'guest',
+    choices: ['auto', 'kvm', 'tcg'],
     help: 'auto, kvm, tcg',
     more: '`auto` is KVM once it has proved itself on this machine, else emulation with a warning.',
   },
@@ -370,6 +377,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'WHEN',
     default: 'on-failure',
     group: 'report',
+    choices: ['on-failure', 'always', 'never'],
     help: 'on-failure (panic, hang), always (splat too), never',
     more: "The guest's memory, kdump-compressed, beside its vmlinux. `always` takes it at the first report of a kernel that lives on, too.",
   },

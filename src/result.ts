@@ -21,6 +21,21 @@ export const EXIT_STATUS = {
 
 export type Verdict = keyof typeof EXIT_STATUS
 
+/** What each verdict says. */
+export const MEANINGS: Readonly<Record<Verdict, string>> = {
+  passed: 'booted, the commands ended with 0',
+  'test-failed': 'the commands ended otherwise, or KTAP tests failed, on a kernel that lived',
+  splat: 'the kernel reported a bug (WARNING, BUG, KASAN, lockdep, RCU stall, ...) and lived on',
+  panic: 'the kernel died after the commands had started',
+  hang: 'a deadline passed after the guest was up',
+  'boot-failed': 'it died or stalled before the commands started',
+  'build-failed': 'the compiler or make failed',
+  'config-failed': 'a requested option did not survive Kconfig',
+  'source-failed': 'unknown tree or ref, or a fetch that failed',
+  'infra-error': 'the machine: no QEMU, a full disk, a virtual machine that did not start',
+  cancelled: 'stopped from outside',
+}
+
 /** Exit status of kc for input that makes no sense; no run took place. */
 export const EXIT_INVALID_INPUT = 2
 

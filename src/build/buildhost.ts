@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { type ArchName, archOf, findArch } from '../arch.js'
 import { asset } from '../assets.js'
 import { InfraError, SourceError } from '../errors.js'
-import { hashFile } from '../host/hash.js'
+import { hashFile, sha256 } from '../host/hash.js'
 import { describeEnd, type Finished, lastLines, run } from '../host/processes.js'
 import type { BuildHostRequest } from '../request.js'
 import { tryGit } from '../source/git.js'
@@ -38,8 +38,8 @@ export interface BuildHost {
   close(): Promise<void>
 }
 
-/** Where a ref is pushed to; nobody's branch. */
-const PUSHED = 'refs/kernelcraft/pushed'
+/** Where a commit is pushed to: one ref for each repository, so that the next push of it starts from what is there. */
+const pushedRef = (gitDir: string) => `refs/kernelcraft/${sha256(gitDir).slice(0, 12)}`
 
 const OPEN =
   'set -e; cd; mkdir -p .kernelcraft; cd .kernelcraft; [ -d .git ] || git init -q . ; ' +
@@ -204,12 +204,15 @@ function actions(
     home,
     async checkOut(gitDir, sha, cancel) {
       const url = host.startsWith('ssh://') ? `${host}/~/.kernelcraft` : `ssh://${host}/~/.kernelcraft`
-      const pushed = await tryGit(['push', '--force', '--no-verify', '--quiet', url, `${sha}:${PUSHED}`], {
-        gitDir,
-        env: ssh.gitEnvironment(),
-        deadline: 3600,
-        cancel,
-      })
+      const pushed = await tryGit(
+        ['push', '--force', '--no-verify', '--quiet', url, `${sha}:${pushedRef(gitDir)}`],
+        {
+          gitDir,
+          env: ssh.gitEnvironment(),
+          deadline: 3600,
+          cancel,
+        },
+      )
       if (pushed.status !== 0) {
         if (/No space left on device|Disk quota exceeded/.test(pushed.stderr))
           throw new InfraError(`The disk of ${host} is full: make room for ~/.kernelcraft there.`)

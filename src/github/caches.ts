@@ -5,6 +5,7 @@ import { type Kind, type Offer, placeOf, prepareOffer, type RemoteCaches } from 
 import { messageOf } from '../errors.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
+import { patiently } from './patience.js'
 
 /** Changes when what is stored is laid out differently. */
 const LAYOUT = 1
@@ -79,10 +80,12 @@ export function githubCaches(
       try {
         // loaded only now: it is most of the bundle
         const { restoreCache } = await import('@actions/cache')
-        const found = await restoreCache(
-          [storedPath(kind, key)],
-          cacheKey(kind, key),
-          prefixes.map(prefix => cacheKey(kind, prefix)),
+        const found = await patiently('restore', () =>
+          restoreCache(
+            [storedPath(kind, key)],
+            cacheKey(kind, key),
+            prefixes.map(prefix => cacheKey(kind, prefix)),
+          ),
         )
         core.info(
           found
@@ -116,7 +119,8 @@ async function saveOffer(offer: Offer, name: string): Promise<void> {
   const full = cacheKey(kind, key)
   const { restoreCache, saveCache } = await import('@actions/cache')
   // saveCache packs everything before it learns that the key is taken: look first
-  if ((await restoreCache([path], full, [], { lookupOnly: true })) === full) {
+  const there = await patiently('restore', () => restoreCache([path], full, [], { lookupOnly: true }))
+  if (there === full) {
     core.info(`${name}: ${full} is there already.`)
     return
   }
@@ -127,6 +131,6 @@ async function saveOffer(offer: Offer, name: string): Promise<void> {
   }
   const start = performance.now()
   // -1: the service said no, and the client has told why
-  const id = await saveCache([path], full)
+  const id = await patiently('save', () => saveCache([path], full))
   core.info(id === -1 ? `${name}: not saved.` : `${name}: saved as ${full} in ${since(start)}.`)
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as core from '@actions/core'
 import { InputError, messageOf } from '../errors.js'
@@ -6,6 +6,7 @@ import { optionsOf } from '../options.js'
 import { FILES } from '../report/files.js'
 import { type SummaryPlace, summarize } from '../report/summary.js'
 import type { Result } from '../result.js'
+import { patiently } from './patience.js'
 
 /** What the action says of a run to the steps after it. */
 export function setOutputs(result: Result): void {
@@ -81,6 +82,12 @@ const DUMP: readonly string[] = [FILES.vmcore, FILES.vmlinux]
 /** Files worth keeping: not the guest's share, not the covers of the snapshot. */
 const KEPT = [...Object.values(FILES).filter(name => !DUMP.includes(name)), 'console.times']
 
+/** External modules under test: stacks are decoded with them. */
+function modulesIn(runDirectory: string): string[] {
+  const directory = join(runDirectory, 'modules')
+  return existsSync(directory) ? readdirSync(directory).map(name => join(directory, name)) : []
+}
+
 export interface Naming {
   /** of the artifact with everything but the dump */
   artifact: string
@@ -94,7 +101,12 @@ export function parcels(runDirectory: string, naming: Naming): Parcel[] {
     names.map(name => join(runDirectory, name)).filter(path => existsSync(path))
   const days = (value: string | undefined) => (value === undefined ? {} : { retentionDays: Number(value) })
   const made: Parcel[] = [
-    { name: naming.artifact, files: there(KEPT), ...days(naming.retentionDays), outputs: 'artifact' },
+    {
+      name: naming.artifact,
+      files: [...there(KEPT), ...modulesIn(runDirectory)],
+      ...days(naming.retentionDays),
+      outputs: 'artifact',
+    },
     {
       name: `${naming.artifact}-vmcore`,
       // without its dump a vmlinux is of no use to anybody
@@ -134,14 +146,13 @@ async function upload(runDirectory: string, parcel: Parcel): Promise<string | un
   const { name, files, outputs, retentionDays, compressionLevel } = parcel
   // loaded only now: it is most of the bundle
   const { DefaultArtifactClient } = await import('@actions/artifact')
-  const { id, size, digest } = await new DefaultArtifactClient().uploadArtifact(
-    name,
-    [...files],
-    runDirectory,
-    {
-      ...(retentionDays === undefined ? {} : { retentionDays }),
-      ...(compressionLevel === undefined ? {} : { compressionLevel }),
-    },
+  const options = {
+    ...(retentionDays === undefined ? {} : { retentionDays }),
+    ...(compressionLevel === undefined ? {} : { compressionLevel }),
+  }
+  const client = new DefaultArtifactClient()
+  const { id, size, digest } = await patiently('upload', () =>
+    client.uploadArtifact(name, [...files], runDirectory, options),
   )
   core.info(`Artifact ${name} (${size ?? 0} bytes) uploaded.`)
   const repository = repositoryUrl(process.env)

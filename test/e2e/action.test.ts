@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { type ResultsService, startResultsService } from '../harness/results.js'
+import { ANSWERS, type ResultsService, startResultsService } from '../harness/results.js'
 import { makeStep, NODES, type Step } from '../harness/runner.js'
 import { CACHE, scratch } from '../kc.js'
 import { git, tinyKernel } from '../repository.js'
@@ -214,9 +214,9 @@ it('a step that was killed is cleaned up by post, and its console is kept', asyn
 })
 
 it('an artifact service that fails does not change the verdict', async () => {
-  service.failWith(400, 1000)
+  service.faults = [{ on: 'any', does: ANSWERS.unreadable, times: 1000 }]
   const end = await step('node24', { ...KERNEL, run: 'true' }).main()
-  service.failWith(0, 0)
+  service.faults = []
   expect(end.status).toBe(0)
   expect(end.outputs.verdict).toBe('passed')
   expect(end.commands).toContainEqual(expect.objectContaining({ command: 'warning' }))

@@ -126,6 +126,42 @@ describe('--build-host', () => {
   })
 })
 
+describe('in the action', () => {
+  it.each(Object.keys(NODES) as (keyof typeof NODES)[])(
+    'the key is in no file and no log, and gone afterwards (%s)',
+    async node => {
+      const step = makeStep(node, {
+        ...{ release: 'distro', ref: '6.12', config: 'test\nubsan\nkvm-host', accel: 'tcg', run: 'uname -r' },
+        'config-items': 'CONFIG_DUMMY=m\nCONFIG_KUNIT_EXAMPLE_TEST=m',
+        'build-host': server.destination,
+        'build-host-known-hosts': server.knownHost,
+        'build-host-key': server.key,
+        'kernel-cache': 'false',
+      })
+      try {
+        const end = await step.main()
+        expect([end.status, end.outputs.verdict], end.log).toEqual([0, 'passed'])
+        const [, secret = ''] = server.key.split('\n')
+        expect(secret.length).toBeGreaterThan(40)
+        // in the log only where the runner is told to hide it
+        const hidden = end.commands
+          .filter(({ command }) => command === 'add-mask')
+          .map(({ message }) => message)
+        expect(hidden).toEqual(expect.arrayContaining(server.key.trim().split('\n')))
+        const shown = end.log.split('\n').filter(line => !line.startsWith('::add-mask::'))
+        expect(shown.join('\n')).not.toContain(secret)
+        const found = spawnSync('grep', ['-rlF', secret, step.runnerTemp, end.outputs['run-directory'] ?? ''])
+        expect(found.stdout.toString()).toBe('')
+        expect(spawnSync('pgrep', ['-f', 'ssh-agent -D -a .*kcssh-']).stdout.toString()).toBe('')
+      } finally {
+        await step.post()
+        step.remove()
+      }
+    },
+  )
+})
+
+// these put another tree into the one checkout there, so that they come last
 describe('what can go wrong on the way', () => {
   it.each([
     [
@@ -239,39 +275,4 @@ it('uncommitted changes are built there, and kc -x cleans up', async () => {
   expect(cleaned.status, cleaned.stderr).toBe(0)
   expect(cleaned.stderr).toContain(`removed left behind on ${server.destination}`)
   expect([existsSync(join(there, 'left behind')), existsSync(join(there, '.git'))]).toEqual([false, true])
-})
-
-describe('in the action', () => {
-  it.each(Object.keys(NODES) as (keyof typeof NODES)[])(
-    'the key is in no file and no log, and gone afterwards (%s)',
-    async node => {
-      const step = makeStep(node, {
-        ...{ release: 'distro', ref: '6.12', config: 'test\nubsan\nkvm-host', accel: 'tcg', run: 'uname -r' },
-        'config-items': 'CONFIG_DUMMY=m\nCONFIG_KUNIT_EXAMPLE_TEST=m',
-        'build-host': server.destination,
-        'build-host-known-hosts': server.knownHost,
-        'build-host-key': server.key,
-        'kernel-cache': 'false',
-      })
-      try {
-        const end = await step.main()
-        expect([end.status, end.outputs.verdict], end.log).toEqual([0, 'passed'])
-        const [, secret = ''] = server.key.split('\n')
-        expect(secret.length).toBeGreaterThan(40)
-        // in the log only where the runner is told to hide it
-        const hidden = end.commands
-          .filter(({ command }) => command === 'add-mask')
-          .map(({ message }) => message)
-        expect(hidden).toEqual(expect.arrayContaining(server.key.trim().split('\n')))
-        const shown = end.log.split('\n').filter(line => !line.startsWith('::add-mask::'))
-        expect(shown.join('\n')).not.toContain(secret)
-        const found = spawnSync('grep', ['-rlF', secret, step.runnerTemp, end.outputs['run-directory'] ?? ''])
-        expect(found.stdout.toString()).toBe('')
-        expect(spawnSync('pgrep', ['-f', 'ssh-agent -D -a .*kcssh-']).stdout.toString()).toBe('')
-      } finally {
-        await step.post()
-        step.remove()
-      }
-    },
-  )
 })

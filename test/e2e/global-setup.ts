@@ -21,15 +21,22 @@ export default async function setup(): Promise<void> {
   }
   // both sources that the tests configure; the newest alone is what doctor installs
   const sources = ['6.12', '6.1'].filter(series => !existsSync(`/usr/src/linux-source-${series}.tar.xz`))
-  if (sources.length > 0) {
-    execFileSync(
-      'apt-get',
-      ['install', '-y', '--no-install-recommends', ...sources.map(series => `linux-source-${series}`)],
-      {
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-        stdio: 'inherit',
-      },
-    )
+  // what tests talk to: an sshd, shells that complete, a reader of manual pages
+  const programs = { sshd: 'openssh-server', tmux: 'tmux', zsh: 'zsh', fish: 'fish', mandoc: 'mandoc' }
+  const missing = Object.entries(programs).filter(
+    ([program]) => !existsSync(`/usr/bin/${program}`) && !existsSync(`/usr/sbin/${program}`),
+  )
+  const packages = [
+    ...sources.map(series => `linux-source-${series}`),
+    ...missing.map(([, name]) => name),
+    // for kc root without root rights
+    ...(existsSync('/usr/bin/newuidmap') ? [] : ['uidmap']),
+  ]
+  if (packages.length > 0) {
+    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', ...packages], {
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+      stdio: 'inherit',
+    })
   }
   // what is the same for all kernels is shared
   mkdirSync(KASAN_CACHE, { recursive: true })

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 
 /** An artifact as it arrived. */
 export interface StoredArtifact {
@@ -22,6 +23,49 @@ export interface StoredCache {
 }
 
 /**
+ * Something that goes wrong on demand. `on`: an RPC by its name, `upload` or `download` of a blob, or any request.
+ *
+ * - `status`: that answer, with the Twirp code and words that the service has for it
+ * - `slow`: an answer that comes after so many milliseconds
+ * - `stall`: a connection on which nothing ever comes
+ * - `cut`: a connection that is closed in the middle, of a download after half of its bytes
+ */
+export interface Fault {
+  on: 'any' | 'upload' | 'download' | RpcName
+  does:
+    | { kind: 'status'; status: number; code: string; words: string }
+    | { kind: 'slow'; ms: number }
+    | { kind: 'stall' }
+    | { kind: 'cut' }
+  times: number
+}
+
+export type RpcName =
+  | 'CreateArtifact'
+  | 'FinalizeArtifact'
+  | 'CreateCacheEntry'
+  | 'FinalizeCacheEntryUpload'
+  | 'GetCacheEntryDownloadURL'
+
+/** Answers of the service, in its own words. */
+export const ANSWERS = {
+  internal: { kind: 'status', status: 500, code: 'internal', words: 'asked to fail' },
+  unreadable: { kind: 'status', status: 400, code: 'malformed', words: 'asked to fail' },
+  exists: {
+    kind: 'status',
+    status: 409,
+    code: 'already_exists',
+    words: 'an entry of this name exists already',
+  },
+  full: {
+    kind: 'status',
+    status: 403,
+    code: 'resource_exhausted',
+    words: 'Artifact storage quota has been hit. Unable to upload any new artifacts.',
+  },
+} as const satisfies Record<string, Fault['does']>
+
+/**
  * A stand-in for GitHub's results service: artifacts v4 and cache v2 over Twirp, contents as Azure block
  * blobs.
  */
@@ -35,8 +79,8 @@ export interface ResultsService {
   signature: string
   /** the token that the runner would hand to the step */
   token: string
-  /** answer this many of the coming requests with that status */
-  failWith(status: number, count: number): void
+  /** what is to go wrong; a fault is over when it has happened `times` times */
+  faults: Fault[]
   close(): Promise<void>
 }
 
@@ -56,7 +100,6 @@ export async function startResultsService(): Promise<ResultsService> {
   const blocks = new Map<string, Map<string, Buffer>>()
   const caches: StoredCache[] = []
   const uploads = new Map<string, { content: Buffer }>()
-  let failure = { status: 0, count: 0 }
 
   const twirp = async (method: string, request: IncomingMessage, response: ServerResponse) => {
     const message = JSON.parse((await body(request)).toString())
@@ -138,6 +181,13 @@ export async function startResultsService(): Promise<ResultsService> {
     return response.end(request.method === 'HEAD' ? undefined : part)
   }
 
+  /** Half of a blob, and the end of the connection. */
+  const giveHalf = (at: URL, response: ServerResponse) => {
+    const content = uploads.get(at.pathname.split('/').pop() ?? '')?.content ?? Buffer.alloc(2)
+    response.writeHead(200, { 'content-length': content.length })
+    response.write(content.subarray(0, content.length >> 1), () => response.destroy())
+  }
+
   const blob = async (at: URL, request: IncomingMessage, response: ServerResponse) => {
     const key = at.pathname.split('/').pop() ?? ''
     const artifact = uploads.get(key)
@@ -157,18 +207,30 @@ export async function startResultsService(): Promise<ResultsService> {
   }
 
   const server = createServer(async (request, response) => {
-    if (failure.count > 0) {
-      failure.count--
-      await body(request)
-      response
-        .writeHead(failure.status, { 'content-type': 'application/json' })
-        .end('{"code":"internal","msg":"asked to fail"}')
-      return
-    }
     const at = new URL(request.url ?? '/', url)
     const method = /^\/twirp\/github\.actions\.results\.api\.v1\.(?:Artifact|Cache)Service\/(\w+)$/.exec(
       at.pathname,
     )?.[1]
+    const what = method ?? (request.method === 'PUT' ? 'upload' : 'download')
+    const fault = service.faults.find(({ on, times }) => times > 0 && (on === 'any' || on === what))
+    if (fault) {
+      fault.times--
+      const { does } = fault
+      if (does.kind === 'stall') return
+      if (does.kind === 'cut') {
+        if (what === 'download' && request.method === 'GET') return giveHalf(at, response)
+        request.once('data', () => request.destroy())
+        return
+      }
+      if (does.kind === 'status') {
+        await body(request)
+        response
+          .writeHead(does.status, { 'content-type': 'application/json' })
+          .end(JSON.stringify({ code: does.code, msg: does.words }))
+        return
+      }
+      await pause(does.ms)
+    }
     if (method) await twirp(method, request, response)
     else await blob(at, request, response)
   })
@@ -181,9 +243,7 @@ export async function startResultsService(): Promise<ResultsService> {
     readOnly: false,
     signature,
     token: `${base64url({ alg: 'none' })}.${base64url({ scp: 'Actions.Results:run-backend:job-backend', exp: 4102444800 })}.x`,
-    failWith(status, count) {
-      failure = { status, count }
-    },
+    faults: [],
     close: () =>
       new Promise(resolve => {
         server.close(() => resolve())
