@@ -23,7 +23,8 @@ export interface BuildServer {
 
 const USER = 'kernelcraft-build'
 
-async function freePort(): Promise<number> {
+/** A TCP port of loopback that nobody listens on. */
+export async function freePort(): Promise<number> {
   return await new Promise(resolve => {
     const server = createServer()
     server.listen(0, '127.0.0.1', () => {

@@ -5,7 +5,7 @@ import { type Kind, type Offer, placeOf, prepareOffer, type RemoteCaches } from 
 import { messageOf } from '../errors.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { patiently } from './patience.js'
+import { patiently, Silent } from './patience.js'
 
 /** Changes when what is stored is laid out differently. */
 const LAYOUT = 1
@@ -68,6 +68,8 @@ export function githubCaches(
     return undefined
   }
   const offers: Offer[] = []
+  /** it did not answer once: the job does not wait for it again */
+  let silent = false
   const job = sha256(`${env.GITHUB_JOB} ${step}`).slice(0, 12)
   return {
     unique: [env.GITHUB_RUN_ID, env.GITHUB_RUN_ATTEMPT, job].filter(Boolean).join('-'),
@@ -76,6 +78,7 @@ export function githubCaches(
       remember(offers)
     },
     async restore(kind, key, prefixes = []) {
+      if (silent) return undefined
       const start = performance.now()
       try {
         // loaded only now: it is most of the bundle
@@ -95,6 +98,8 @@ export function githubCaches(
         return found?.slice(cacheKey(kind, '').length)
       } catch (error) {
         core.info(`${NAMES[kind]}: could not be restored (${messageOf(error)}).`)
+        silent = error instanceof Silent
+        if (silent) core.info('Nothing else is asked of the cache.')
         return undefined
       }
     },
@@ -109,6 +114,8 @@ export async function saveOffers(offers: readonly Offer[]): Promise<void> {
       await saveOffer(offer, name)
     } catch (error) {
       core.info(`${name}: not saved (${messageOf(error)}).`)
+      // the others would wait as long
+      if (error instanceof Silent) return
     }
   }
 }

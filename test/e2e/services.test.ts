@@ -68,8 +68,8 @@ async function cachedKernel(): Promise<string> {
   return join(CACHE, 'kernels', found?.key ?? 'none')
 }
 
-/** A job on a machine that has just been made. */
-function job(node: Node, attempt: number): Step {
+/** A job on a machine that has just been made, which waits for a service for so many seconds. */
+function job(node: Node, attempt: number, seconds = 60): Step {
   const home = scratch(`home-${node}`)
   for (const room of ['trees', 'venv', 'kvm']) {
     mkdirSync(join(CACHE, room), { recursive: true })
@@ -81,7 +81,7 @@ function job(node: Node, attempt: number): Step {
     {
       env: {
         KERNELCRAFT_CACHE: home,
-        KERNELCRAFT_SERVICE_SECONDS: '6',
+        KERNELCRAFT_SERVICE_SECONDS: String(seconds),
         ACTIONS_RESULTS_URL: service.url,
         ACTIONS_RUNTIME_TOKEN: service.token,
         ACTIONS_CACHE_SERVICE_V2: 'True',
@@ -112,14 +112,14 @@ describe.each(nodes)('artifacts, on %s', node => {
     [
       'on a service that is silent',
       { on: 'CreateArtifact', does: { kind: 'stall' }, times: 9 },
-      /did not answer within 6 s/,
+      /did not answer within 2 s/,
     ],
-    ['whose upload stalls', { on: 'upload', does: { kind: 'stall' }, times: 9 }, /did not answer within 6 s/],
+    ['whose upload stalls', { on: 'upload', does: { kind: 'stall' }, times: 9 }, /did not answer within 2 s/],
     ['whose upload is cut', { on: 'upload', does: { kind: 'cut' }, times: 99 }, /could not be uploaded: /],
   ]
   it.each(faults)('one %s: a warning, and the verdict stands', async (_what, fault, sentence) => {
     service.faults = [fault]
-    const end = await job(node, 1).main()
+    const end = await job(node, 1, 2).main()
     expect([end.status, end.outputs.verdict], end.log).toEqual([0, 'passed'])
     const warnings = end.commands.filter(({ command }) => command === 'warning').map(({ message }) => message)
     expect(
@@ -169,7 +169,7 @@ describe.each(nodes)('caches, on %s', node => {
     async (_what, fault) => {
       await saved()
       service.faults = [fault]
-      const end = await job(node, 2).main()
+      const end = await job(node, 2, 2).main()
       expect([end.status, end.outputs.verdict, end.outputs['kernel-cache-hit']], end.log).toEqual([
         0,
         'passed',
@@ -186,7 +186,7 @@ describe.each(nodes)('caches, on %s', node => {
     [
       'is silent',
       { on: 'CreateCacheEntry', does: { kind: 'stall' }, times: 99 },
-      /not saved .*did not answer within 6 s/,
+      /not saved .*did not answer within 2 s/,
     ],
     ['cuts uploads', { on: 'upload', does: { kind: 'cut' }, times: 999 }, /not saved/],
   ]
@@ -194,7 +194,7 @@ describe.each(nodes)('caches, on %s', node => {
     'of a service that %s: nothing is saved, and the job is green',
     async (_what, fault, sentence) => {
       service.caches.splice(0)
-      const step = job(node, 1)
+      const step = job(node, 1, 2)
       expect((await step.main()).outputs.verdict).toBe('passed')
       service.faults = [fault]
       const end = await step.post()

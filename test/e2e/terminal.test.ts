@@ -71,7 +71,7 @@ describe('the manual page', () => {
     const text = run('mandoc', '-T', 'html', path).replace(/<[^>]*>/g, '')
     for (const option of optionsOf('kc')) expect(text).toContain(`--${option.flag ?? option.name}`)
     for (const { words } of VERBS) expect(text).toContain(`kc ${words.join(' ')}`)
-    expect(text).toMatch(/EXIT.STATUS[\s\S]*\b130\b/)
+    expect(text).toMatch(/EXIT\s+STATUS[\s\S]*\b130\b/)
   })
 })
 

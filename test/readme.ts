@@ -1,0 +1,254 @@
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { chmodSync, cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { ARM64_ROOT, CACHE, KC, ROOT, scratch } from './kc.js'
+import { freePort, startBuildServer } from './sshd.js'
+
+/**
+ * KernelCraft's README as a walk: what it showed, in its order, typed and seen. kernel.org is a git daemon on this machine
+ * that has trees of the same names; each of their tags is the distribution's 6.12, which the tests have built.
+ */
+
+interface Step {
+  title: string
+  text: string
+  /** lines of shell; `$ ` stands before each in the document */
+  type: string
+  /** something that runs meanwhile */
+  meanwhile?: string
+}
+
+const steps = (host: string): Step[] => [
+  {
+    title: 'A tree by name, a tag of it',
+    text: '`-r` adds the tree as a remote of the checkout that one stands in, and `-c` says what of it is tested. The suffix `-rc` tells such a kernel from an installed one.',
+    type: 'kc -r mainline -c v6.1-rc3 -- uname -r\ngit remote -v',
+  },
+  {
+    title: 'A commit of the checkout',
+    text: 'Any name that git knows.',
+    type: 'kc --commit HEAD~1 -- uname -r',
+  },
+  {
+    title: 'What is checked out',
+    text: 'Without a name it is HEAD, with the changes that are not committed yet. On a terminal, and without a command, a shell opens in the guest.',
+    type: 'kc -- uname -r',
+  },
+  {
+    title: 'The last kernel once more',
+    text: '`-s` skips the build.',
+    type: 'kc -s -- uname -r',
+  },
+  {
+    title: 'In a pipe',
+    text: "The guest's standard output is all that is printed there.",
+    type: "kc -s -e 'uname -r' 2> log | tr a-z A-Z",
+  },
+  {
+    title: 'Known trees',
+    text: 'They are in `~/.kernelcraft.conf`, and a name that is in no file is refused before any work.',
+    type: 'cat ~/.kernelcraft.conf\nkc -r nobody -- uname -r',
+  },
+  {
+    title: 'A memory dump of a guest that runs',
+    text: 'With one guest `kc -d` opens a debugger, and `--dump-file` keeps the dump; the guest goes on.',
+    meanwhile: "kc -s -e 'echo it runs; sleep 25; echo it ran on'",
+    type: 'kc -d --dump-file vmcore.img',
+  },
+  {
+    title: 'A build host',
+    text: 'The commit is pushed to `~/.kernelcraft` there and built with its cores; a prefix puts the build into a chroot, or in front of it another `PATH`.',
+    type: `kc --kernel-cache false --build-host ${host} --build-host-known-hosts "$HOST_KEY" --build-host-exec-prefix 'PATH=/opt/gcc/bin:$PATH' -- uname -r`,
+  },
+  {
+    title: 'Options of virtme-run',
+    text: '`-o` hands them on.',
+    type: "kc -s -o '--net user' -e 'ls /sys/class/net'",
+  },
+  {
+    title: 'Another architecture',
+    text: 'Cross-compiled, emulated, and over a root of that architecture; `kc root create --arch arm64 DIR` makes one.',
+    type: "cd ..; kc -r distro -c 6.12 -f test --arch arm64 --root arm64 -e 'uname -m'",
+  },
+  {
+    title: 'Out-of-tree modules',
+    text: 'Built against this very kernel, loaded before the commands, removed after them.',
+    type: 'kc -s -M ../hello -e \'cut -d" " -f1 /proc/modules\'',
+  },
+  {
+    title: 'Cleaning up',
+    text: '`-x` removes what is kept for the checkout; the checkout itself stays as it is, unless `--force` says otherwise.',
+    type: 'kc -x',
+  },
+]
+
+/** What differs from machine to machine, or from day to day. */
+const VOLATILE: readonly (readonly [RegExp, string])[] = [
+  // progress, and what a machine is short of
+  [/^ {4}(?:\d+ % \(\d+ of about \d+\)|\d+ done,) .*\n/gm, ''],
+  [/\(\d+ min \d+ s\)|\(\d+(?:\.\d+)? s\)/g, '(... s)'],
+  [/\d+(?:\.\d+)? s; the guest/g, '... s; the guest'],
+  [/: \d+ MiB in/g, ': ... MiB in'],
+  [/\d+ steps(?:, ccache answered \d+ of \d+ calls)?/g, '... steps'],
+  [/6\.12\.\d+(?:-[\w.~+]+?)?(?=["', -]|\n|:|$)/gm, '6.12.N'],
+  [/\b[0-9a-f]{40}\b/g, '(sha)'],
+  [/\b[0-9a-f]{12}\b/g, '(sha)'],
+  [/results: .*/g, 'results: ~/.cache/kernelcraft/runs/...'],
+  [/127\.0\.0\.1:\d+/g, 'builder'],
+]
+
+function tidy(text: string, home: string): string {
+  let told = text.replaceAll(home, '~').replaceAll(CACHE, '~/.cache/kernelcraft')
+  for (const [pattern, instead] of VOLATILE) told = told.replace(pattern, instead)
+  return told.trimEnd()
+}
+
+/** Types all of it, and returns the document. */
+export async function walk(): Promise<string> {
+  const home = scratch('readme')
+  const server = await startBuildServer()
+  const port = await freePort()
+  const daemon = serveTrees(join(home, 'kernel.org'), port)
+  const bin = join(home, 'bin')
+  mkdirSync(bin)
+  // KVM is on no machine's list of what is the same everywhere
+  writeFileSync(join(bin, 'kc'), `#!/bin/sh\nexec ${process.execPath} ${KC} --accel tcg "$@"\n`)
+  chmodSync(join(bin, 'kc'), 0o755)
+  const linux = makeCheckout(home, `git://127.0.0.1:${port}`)
+  const agent = execFileSync('ssh-agent', ['-s'], { encoding: 'utf8' })
+  const env = {
+    ...{
+      PATH: `${bin}:${process.env.PATH}`,
+      HOME: home,
+      KERNELCRAFT_CACHE: CACHE,
+      LANG: process.env.LANG ?? 'C',
+    },
+    ...Object.fromEntries([...agent.matchAll(/^(SSH_\w+)=([^;]+);/gm)].map(match => [match[1], match[2]])),
+    HOST_KEY: server.knownHost,
+  }
+  const type = (line: string) => {
+    const end = spawnSync('sh', ['-c', `exec 2>&1\n${line}`], {
+      cwd: linux,
+      env,
+      encoding: 'utf8',
+      timeout: 900_000,
+    })
+    return end.stdout + (end.status === 0 ? '' : `(status ${end.status})\n`)
+  }
+  try {
+    execFileSync('ssh-add', ['-q', server.keyFile], { env })
+    const parts: string[] = []
+    for (const { title, text, type: lines, meanwhile } of steps(server.destination)) {
+      const seen: string[] = []
+      const other = meanwhile === undefined ? undefined : await startGuest(meanwhile, linux, env)
+      if (meanwhile) seen.push(`$ ${meanwhile} &`)
+      for (const line of lines.split('\n')) seen.push(`$ ${line}`, type(line).trimEnd())
+      if (other) seen.push('$ wait', await other.end())
+      parts.push(
+        `## ${title}\n\n${text}\n\n\`\`\`console\n${tidy(seen.filter(Boolean).join('\n'), home)}\n\`\`\``,
+      )
+    }
+    return `${HEAD}\n${parts.join('\n\n')}\n`
+  } finally {
+    spawnSync('ssh-agent', ['-k'], { env })
+    daemon.kill('SIGKILL')
+    server.close()
+  }
+}
+
+const HEAD = `# KernelCraft's README, walked through
+
+Written by \`npx vitest run --project e2e test/e2e/readme.test.ts -u\`: each line was typed, and what stands below it was
+seen. kernel.org is a git server on the test's machine with trees of the same names, whose tags are all the
+distribution's 6.12. Guests are emulated. Times, sizes, versions and ids are left out, so that a test can compare.
+`
+
+/** Trees of kernel.org's names, over git's own protocol. */
+function serveTrees(place: string, port: number): ChildProcess {
+  const source = join(CACHE, 'trees', 'distro.git')
+  const mainline = join(place, 'mainline')
+  execFileSync('git', ['init', '--quiet', '--bare', '--initial-branch=master', mainline])
+  mkdirSync(join(mainline, 'objects', 'info'), { recursive: true })
+  writeFileSync(join(mainline, 'objects', 'info', 'alternates'), `${join(source, 'objects')}\n`)
+  const git = (...args: string[]) =>
+    execFileSync(
+      'git',
+      ['--git-dir', mainline, '-c', 'user.name=t', '-c', 'user.email=t@example.org', ...args],
+      {
+        encoding: 'utf8',
+        env: {
+          ...process.env,
+          GIT_AUTHOR_DATE: '2022-10-30T12:00:00Z',
+          GIT_COMMITTER_DATE: '2022-10-30T12:00:00Z',
+        },
+      },
+    ).trim()
+  const tree = execFileSync('git', ['--git-dir', source, 'rev-parse', '6.12^{tree}'], {
+    encoding: 'utf8',
+  }).trim()
+  const first = git('commit-tree', '-m', 'Linux 6.1-rc3', tree)
+  const second = git('commit-tree', '-m', 'A change', '-p', first, tree)
+  git('update-ref', 'refs/tags/v6.1-rc3', first)
+  git('update-ref', 'refs/heads/master', second)
+  return spawn(
+    'git',
+    [
+      'daemon',
+      '--export-all',
+      `--base-path=${place}`,
+      '--listen=127.0.0.1',
+      `--port=${port}`,
+      '--reuseaddr',
+      place,
+    ],
+    { stdio: 'ignore' },
+  )
+}
+
+/** A person's home: a checkout of mainline, with the project's defaults, a module and an arm64 root beside it. */
+function makeCheckout(home: string, server: string): string {
+  const linux = join(home, 'linux')
+  const mainline = join(home, 'kernel.org', 'mainline')
+  execFileSync('git', ['clone', '--quiet', '--shared', '--no-checkout', mainline, linux])
+  execFileSync('git', ['-C', linux, 'sparse-checkout', 'set', '--no-cone', '/Makefile'])
+  execFileSync('git', ['-C', linux, 'checkout', '--quiet', 'master'])
+  writeFileSync(
+    join(linux, '.kernelcraft.json'),
+    JSON.stringify({
+      defaults: {
+        config: ['test', 'ubsan', 'kvm-host'],
+        'config-items': ['CONFIG_DUMMY=m', 'CONFIG_KUNIT_EXAMPLE_TEST=m'],
+      },
+    }),
+  )
+  writeFileSync(join(linux, '.git', 'info', 'exclude'), '.kernelcraft.json\nlog\nvmcore.img\n')
+  writeFileSync(
+    join(home, '.kernelcraft.conf'),
+    `${JSON.stringify({ mainline: { repo: `${server}/mainline`, branch: 'master' } }, null, 2)}\n`,
+  )
+  const modules = join(ROOT, 'test', 'fixtures', 'modules')
+  for (const name of ['hello', 'common']) cpSync(join(modules, name), join(home, name), { recursive: true })
+  symlinkSync(ARM64_ROOT, join(home, 'arm64'))
+  return linux
+}
+
+/** A guest that runs while something else is typed. */
+async function startGuest(
+  line: string,
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+): Promise<{ end(): Promise<string> }> {
+  const child = spawn('sh', ['-c', `exec 2>/dev/null\n${line}`], {
+    cwd,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let said = ''
+  const ended = new Promise<string>(resolve => child.on('close', () => resolve(said)))
+  child.stdout?.on('data', chunk => {
+    said += chunk
+  })
+  while (!said.includes('it runs')) await pause(100)
+  return { end: () => ended }
+}
