@@ -226,7 +226,9 @@ export function summarize(result: Result, place: SummaryPlace = {}): string {
     result.tests ? renderTests(result.tests) : '',
     vmcore(result, place),
     result.verdict === 'passed' ? consoleTail(result) : trouble(result),
-    compact ? fold('What was tested, and where the time went', `${tested}\n\n${took}`) : took,
+    compact
+      ? fold('What was tested, how to repeat it, and where the time went', `${tested}\n\n${took}`)
+      : took,
     artifacts(place),
   ]
     .filter(part => part !== '')
