@@ -12,9 +12,17 @@ const { OPTIONS, OUTPUTS, flagOf, optionsOf } = await import(
   `data:text/javascript,${encodeURIComponent(outputText)}`
 )
 
-const sentence = text => `${text[0].toUpperCase()}${text.slice(1)}.`
+/** As a sentence; a value at its beginning stays as it is typed. */
+function sentence(text, value) {
+  const [first = ''] = /^[\w-]+/.exec(text) ?? []
+  const typed = first === value || /[\d_]/.test(first)
+  return `${typed ? text[0] : text[0].toUpperCase()}${text.slice(1)}.`
+}
 const describe = option =>
-  [sentence(option.help.replace(/; (?:repeatable|also as `-- COMMAND \.\.\.`)$/, '')), option.more]
+  [
+    sentence(option.help.replace(/; (?:repeatable|also as `-- COMMAND \.\.\.`)$/, ''), option.default),
+    option.more,
+  ]
     .filter(Boolean)
     .join(' ')
 

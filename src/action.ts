@@ -1,10 +1,9 @@
 import { setFailed } from '@actions/core'
 import { messageOf } from './errors.js'
-import { loadState, main, post } from './github/main.js'
+import { isPost, loadState, main, post } from './github/main.js'
 
-const state = loadState()
 try {
-  process.exitCode = state ? await post(state) : await main(process.env)
+  process.exitCode = isPost() ? await post(loadState()) : await main(process.env)
 } catch (error) {
   setFailed(`KernelCraft itself failed: ${messageOf(error)}`)
 }

@@ -146,7 +146,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
           },
           dump: camera.take,
         }),
-      ({ outcome }) => (outcome.started ? 'the guest came up' : 'the guest did not come up'),
+      ({ outcome }) => describeBooted(outcome),
     )
     const { outcome } = booted
     result.boot = booted.facts
@@ -263,9 +263,16 @@ function describeWanted(request: Request): string {
   return `Find ${request.ref ?? (request.release ? 'the newest commit' : 'HEAD')} of ${request.release ?? request.path}`
 }
 
+function describeBooted({ started, status }: Outcome): string {
+  if (!started) return 'the guest did not come up'
+  return `the guest came up, its commands ${status === undefined ? 'did not end' : `ended with status ${status}`}`
+}
+
 function describeExamined({ findings, tests, vmcore }: Examined): string {
   const said = [
-    findings.length === 0 ? 'no reports' : `${findings.length} reports, the first one ${findings[0]?.title}`,
+    findings.length === 0
+      ? 'no reports'
+      : `${plural(findings.length, 'report')}, the first one ${findings[0]?.title}`,
     ...(tests ? [testsLine(tests)] : []),
     ...(vmcore ? [`a vmcore of ${Math.round(vmcore.bytes / 2 ** 20)} MiB`] : []),
   ]

@@ -29,6 +29,28 @@ function storedPath(kind: Kind, key: string): string {
   return path.startsWith(`${homedir()}/`) ? `~${path.slice(homedir().length)}` : path
 }
 
+/**
+ * What GitHub's client does, with its warnings and errors as plain lines: it calls every trouble of the service a warning
+ * and some an error, and each would be an annotation of a run that lacks nothing but time. `hear` gets what it prints.
+ */
+async function calmly<T>(work: () => Promise<T>, hear: (text: string) => void = () => {}): Promise<T> {
+  const { stdout } = process
+  const write = stdout.write
+  stdout.write = ((chunk: string | Uint8Array, ...rest: []) => {
+    if (typeof chunk !== 'string') return write.call(stdout, chunk, ...rest)
+    hear(chunk)
+    return write.call(stdout, chunk.replace(/^::(?:warning|error)::/gm, ''), ...rest)
+  }) as typeof write
+  try {
+    return await work()
+  } finally {
+    stdout.write = write
+  }
+}
+
+/** Begins the service's reason where the token may only read (@actions/cache, cache.ts). */
+const WRITE_DENIED = 'cache write denied:'
+
 const since = (start: number) => `${((performance.now() - start) / 1000).toFixed(1)} s`
 
 /** Whether GitHub's cache can be reached from this step at all. */
@@ -83,12 +105,9 @@ export function githubCaches(
       try {
         // loaded only now: it is most of the bundle
         const { restoreCache } = await import('@actions/cache')
-        const found = await patiently('restore', () =>
-          restoreCache(
-            [storedPath(kind, key)],
-            cacheKey(kind, key),
-            prefixes.map(prefix => cacheKey(kind, prefix)),
-          ),
+        const fallbacks = prefixes.map(prefix => cacheKey(kind, prefix))
+        const found = await calmly(() =>
+          patiently('restore', () => restoreCache([storedPath(kind, key)], cacheKey(kind, key), fallbacks)),
         )
         core.info(
           found
@@ -111,7 +130,9 @@ export async function saveOffers(offers: readonly Offer[]): Promise<void> {
   for (const offer of offers) {
     const name = NAMES[offer.kind]
     try {
-      await saveOffer(offer, name)
+      if (await saveOffer(offer, name)) continue
+      core.info('This run may only read caches, so nothing is saved.')
+      return
     } catch (error) {
       core.info(`${name}: not saved (${messageOf(error)}).`)
       // the others would wait as long
@@ -120,24 +141,34 @@ export async function saveOffers(offers: readonly Offer[]): Promise<void> {
   }
 }
 
-async function saveOffer(offer: Offer, name: string): Promise<void> {
+/** False if this run may save nothing at all. */
+async function saveOffer(offer: Offer, name: string): Promise<boolean> {
   const { kind, key } = offer
   const path = storedPath(kind, key)
   const full = cacheKey(kind, key)
   const { restoreCache, saveCache } = await import('@actions/cache')
   // saveCache packs everything before it learns that the key is taken: look first
-  const there = await patiently('restore', () => restoreCache([path], full, [], { lookupOnly: true }))
+  const there = await calmly(() =>
+    patiently('restore', () => restoreCache([path], full, [], { lookupOnly: true })),
+  )
   if (there === full) {
     core.info(`${name}: ${full} is there already.`)
-    return
+    return true
   }
   const reason = await prepareOffer(offer)
   if (reason !== undefined) {
     core.info(`${name}: ${reason}, nothing is saved.`)
-    return
+    return true
   }
   const start = performance.now()
   // -1: the service said no, and the client has told why
-  const id = await patiently('save', () => saveCache([path], full))
+  let denied = false
+  const id = await calmly(
+    () => patiently('save', () => saveCache([path], full)),
+    text => {
+      denied ||= text.includes(WRITE_DENIED)
+    },
+  )
   core.info(id === -1 ? `${name}: not saved.` : `${name}: saved as ${full} in ${since(start)}.`)
+  return !denied
 }

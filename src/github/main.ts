@@ -24,7 +24,7 @@ import {
   uploadRun,
   writeJobSummary,
 } from './report.js'
-import { loadState, type State, saveState } from './state.js'
+import { beginMain, isPost, loadState, type State, saveState } from './state.js'
 
 const STYLES = ['auto', 'full', 'compact'] as const
 
@@ -32,6 +32,7 @@ const STYLES = ['auto', 'full', 'compact'] as const
 export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   // a cancelled job has 7.5 s from SIGINT to SIGTERM and 2.5 s more: the guest ends first, the upload is post's.
   const cancel = cancelOn('SIGINT', 'SIGTERM')
+  beginMain()
   for (const sentence of unknownInputs(env)) core.warning(sentence)
   const raw = readInputs(env)
   const cwd = env.GITHUB_WORKSPACE ?? process.cwd()
@@ -98,7 +99,8 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   await writeJobSummary(result, place)
   if (result.verdict !== 'cancelled') {
     const artifacts = await uploadRun(state.runDirectory, state.naming)
-    if (artifacts.length > 0) await writeJobSummary(result, { ...place, artifacts })
+    const dumpUploaded = artifacts.some(({ isDump }) => isDump)
+    if (artifacts.length > 0) await writeJobSummary(result, { ...place, artifacts, dumpUploaded })
     saveState({ ...state, reported: true })
   }
   const line = `KernelCraft: ${result.verdict}: ${sentence(result)}`
@@ -108,11 +110,13 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
 }
 
 /** The post step: whatever main could not do any more, because it was cancelled or killed. */
-export async function post(state: State): Promise<number> {
+export async function post(state: State | undefined): Promise<number> {
   for (const left of await reapGuests()) core.info(`Ended a guest that was left behind (${left}).`)
+  // main ended before it had begun to work, as with bad input
+  if (!state) return 0
   if (!state.reported) await uploadRun(state.runDirectory, state.naming)
   await saveOffers(state.offers)
   return 0
 }
 
-export { loadState }
+export { isPost, loadState }

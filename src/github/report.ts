@@ -120,21 +120,25 @@ export function parcels(runDirectory: string, naming: Naming): Parcel[] {
   return made.filter(({ files }) => files.length > 0)
 }
 
+export interface Uploaded {
+  name: string
+  url: string
+  /** holds the vmcore */
+  isDump: boolean
+}
+
 /** Uploads what the run directory holds. Trouble with the upload is told and changes nothing else. */
-export async function uploadRun(
-  runDirectory: string,
-  naming: Naming,
-): Promise<{ name: string; url: string }[]> {
+export async function uploadRun(runDirectory: string, naming: Naming): Promise<Uploaded[]> {
   if (!process.env.ACTIONS_RUNTIME_TOKEN) {
     core.info(`No artifact service here; the files stay in ${runDirectory}.`)
     return []
   }
-  const uploaded: { name: string; url: string }[] = []
+  const uploaded: Uploaded[] = []
   for (const parcel of parcels(runDirectory, naming)) {
-    const { name } = parcel
+    const { name, outputs } = parcel
     try {
       const url = await upload(runDirectory, parcel)
-      if (url !== undefined) uploaded.push({ name, url })
+      if (url !== undefined) uploaded.push({ name, url, isDump: outputs === 'vmcore-artifact' })
     } catch (error) {
       core.warning(`The artifact ${name} could not be uploaded: ${messageOf(error)}. The verdict stands.`)
     }

@@ -13,12 +13,22 @@ export interface State {
 }
 
 const KEY = 'kernelcraft'
+const BEGUN = 'kernelcraft-main'
+
+/** Notes that main has begun, so that post knows itself by it, whatever else main leaves. */
+export function beginMain(): void {
+  core.saveState(BEGUN, 'true')
+}
+
+export function isPost(): boolean {
+  return core.getState(BEGUN) === 'true'
+}
 
 export function saveState(state: State): void {
   core.saveState(KEY, JSON.stringify(state))
 }
 
-/** The state that main left; undefined in main itself. */
+/** The state that main left; undefined if it left none. */
 export function loadState(): State | undefined {
   const text = core.getState(KEY)
   return text ? (JSON.parse(text) as State) : undefined

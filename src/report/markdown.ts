@@ -44,13 +44,12 @@ export function inline(text: string): string {
     .slice(0, 500)
 }
 
-/** A table of two columns without a head; rows whose value is empty are left out. */
-export function table(rows: readonly (readonly [string, string])[]): string {
-  return [
-    '| | |',
-    '|---|---|',
-    ...rows.filter(([, value]) => value !== '').map(([name, value]) => `| ${name} | ${value} |`),
-  ].join('\n')
+/** A table of two columns; rows whose value is empty are left out, and so is a table without rows. */
+export function table(head: string, rows: readonly (readonly [string, string])[]): string {
+  const told = rows.filter(([, value]) => value !== '')
+  if (told.length === 0) return ''
+  // an empty cell alone would be drawn as an empty row
+  return [`| | ${head} |`, '|---|---|', ...told.map(([name, value]) => `| ${name} | ${value} |`)].join('\n')
 }
 
 /** Lines behind a fold; nothing if there are none. */

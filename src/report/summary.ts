@@ -29,6 +29,8 @@ export interface SummaryPlace {
   repository?: string
   /** what was uploaded */
   artifacts?: readonly { name: string; url: string }[]
+  /** whether the vmcore is among them */
+  dumpUploaded?: boolean
   /** `compact` folds all but verdict and what went wrong; `auto` does that for a run that passed */
   style?: 'auto' | 'full' | 'compact'
 }
@@ -62,7 +64,7 @@ function ccacheRow({ kernel }: Result): string {
 
 function facts(result: Result, place: SummaryPlace): string {
   const { kernel, boot } = result
-  return table([
+  return table('What was tested', [
     ['Source', sourceRow(result, place)],
     [
       'Kernel',
@@ -93,24 +95,32 @@ function timings(result: Result): string {
     ({ stage, seconds: value, came }) => `| ${stage} | ${seconds(value)} | ${inline(came)} |`,
   )
   return [
-    '| Stage | Time | |',
+    '| Stage | Time | What came of it |',
     '|---|--:|---|',
     ...rows,
     `| **all** | **${seconds(result.seconds)}** | |`,
   ].join('\n')
 }
 
+/** Seconds between two marks of an axis; whole minutes where mermaid would draw too many. */
+const MARKS_EVERY = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600] as const
+const MOST_MARKS = 10
+
 /** A picture of where the time went, in the notation that GitHub draws (mermaid). */
 function picture({ timings: stages }: Result): string {
   const shown = stages.filter(stage => stage.seconds >= 0.05)
   if (shown.length < 2) return ''
+  const all = shown.reduce((sum, stage) => sum + stage.seconds, 0)
+  const every = MARKS_EVERY.find(step => all <= step * MOST_MARKS) ?? 3600
   let at = 0
   const bars = shown.map(({ stage, seconds: value }) => {
     const start = Math.round(at * 1000)
     at += value
     return `  section ${stage}\n  ${seconds(value).replace(/[:;#,]/g, ' ')} :${start}, ${Math.round(at * 1000)}`
   })
-  return ['```mermaid', 'gantt', '  dateFormat x', '  axisFormat %M:%S', ...bars, '```'].join('\n')
+  // %s counts from 1970 in UTC, as we do; hours and minutes would be those of the reader's time zone
+  const axis = ['  dateFormat x', '  axisFormat %s s', `  tickInterval ${every}second`]
+  return ['```mermaid', 'gantt', ...axis, ...bars, '```'].join('\n')
 }
 
 const MOST_SHOWN = 3
@@ -156,10 +166,14 @@ function findings(result: Result): string {
     .join('\n\n')
 }
 
-function vmcore({ vmcore: dump }: Result): string {
+function vmcore({ vmcore: dump, runDirectory }: Result, { dumpUploaded }: SummaryPlace): string {
   if (!dump) return ''
   const size = `${(dump.bytes / 2 ** 20).toFixed(1)} MiB`
-  return `The vmcore (${size}${dump.buildId ? `, build id \`${dump.buildId.slice(0, 12)}\`` : ''}) opens with\n\n${codeBlock(dump.open, 3, 4096)}`
+  const what = `The vmcore (${size}${dump.buildId ? `, build id \`${dump.buildId.slice(0, 12)}\`` : ''})`
+  if (!dumpUploaded) return `${what} opens with\n\n${codeBlock(dump.open, 3, 4096)}`
+  // who reads this has the unpacked artifact, and no path of the runner
+  const unpacked = dump.open.replaceAll(join(runDirectory, '/'), '').replace(/^\S*\//, '')
+  return `${what} opens, where its artifact was unpacked, with\n\n${codeBlock(unpacked, 3, 4096)}`
 }
 
 /** Verdicts of a kernel that did not end by itself. */
@@ -171,20 +185,13 @@ function consoleTail({ runDirectory }: Result, open = false): string {
 
 function trouble(result: Result): string {
   const { error, runDirectory } = result
-  const parts: string[] = []
-  if (error && error.details.length > 0) parts.push(codeBlock(error.details.join('\n'), 20, 8 * 1024))
-  if (error?.diagnostics.length) {
-    parts.push(
-      codeBlock(
-        error.diagnostics
-          .slice(0, 10)
-          .map(({ file, line, message }) => `${file}:${line}: ${message}`)
-          .join('\n'),
-        10,
-        8 * 1024,
-      ),
-    )
-  }
+  const diagnostics = error?.diagnostics
+    .slice(0, 10)
+    .map(({ file, line, message }) => `${file}:${line}: ${message}`)
+  const parts = [error?.details, diagnostics]
+    // what the sentence at the top says already
+    .filter(lines => lines?.some(line => !sentence(result).includes(line)))
+    .map(lines => codeBlock((lines ?? []).join('\n'), 20, 8 * 1024))
   for (const [title, name, lines] of [
     ['Last lines of stderr', 'stderr.log', 15],
     ['Last lines of stdout', 'stdout.log', 15],
@@ -217,9 +224,11 @@ export function summarize(result: Result, place: SummaryPlace = {}): string {
     warnings.join('\n'),
     findings(result),
     result.tests ? renderTests(result.tests) : '',
-    vmcore(result),
+    vmcore(result, place),
     result.verdict === 'passed' ? consoleTail(result) : trouble(result),
-    compact ? fold('What was tested, and where the time went', `${tested}\n\n${took}`) : took,
+    compact
+      ? fold('What was tested, how to repeat it, and where the time went', `${tested}\n\n${took}`)
+      : took,
     artifacts(place),
   ]
     .filter(part => part !== '')

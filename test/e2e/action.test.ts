@@ -149,7 +149,8 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
       '### kernel BUG in lkdtm\\_BUG',
       'drivers/misc/lkdtm/bugs.c:',
       'BUG();',
-      'drgn -c ',
+      // as it is typed where the artifact was unpacked
+      '\ndrgn -c vmcore -s vmlinux\n',
       end.outputs.fingerprint ?? '-',
     ])
       expect(end.summary).toContain(part)
@@ -234,6 +235,8 @@ it.each([
   expect(errors).toHaveLength(1)
   expect(errors[0]?.message).toMatch(sentence)
   expect(existsSync(end.outputs['run-directory'] ?? '/nonexistent')).toBe(false)
+  // post has nothing to do, and does not say it all again
+  expect(await one.post()).toMatchObject({ status: 0, log: '' })
 })
 
 it('an unknown input is told with the nearest name', async () => {

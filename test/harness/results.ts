@@ -132,7 +132,8 @@ export async function startResultsService(): Promise<ResultsService> {
       return answer({ ok: true, artifact_id: String(artifacts.indexOf(artifact) + 1) })
     }
     if (method === 'CreateCacheEntry') {
-      if (service.readOnly) return answer({ code: 'permission_denied', msg: 'the token is read-only' }, 403)
+      if (service.readOnly)
+        return answer({ ok: false, message: 'cache write denied: the token is read-only' })
       const { key, version } = message
       if (caches.some(cache => cache.key === key && cache.version === version))
         return answer({ code: 'already_exists', msg: 'there is an entry with this key' }, 409)

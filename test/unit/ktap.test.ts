@@ -375,6 +375,9 @@ describe('tests in words', () => {
   ])('%s', (name, line) => expect(testsLine(report(linesOf(name)))).toBe(line))
   it('no test and one', () => {
     expect(testsLine(report(['KTAP version 1', '1..0']))).toBe('0 tests')
+    // what a kernel with KUnit and no suite prints at every boot
+    expect(report(['KTAP version 1', '1..0']).errors).toEqual([])
+    expect(report(['KTAP version 1']).errors).toEqual(['0 tests ran.'])
     expect(testsLine(report(['KTAP version 1', 'ok 1 a']))).toBe('1 test: 1 passed')
   })
   it('what failed, by path', () => {

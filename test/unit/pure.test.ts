@@ -287,6 +287,36 @@ describe('what is said', () => {
     }
     expect(Buffer.byteLength(summarize(result))).toBeLessThan(100_000)
   })
+  describe('a summary', () => {
+    const failed: Result = {
+      ...{ schema: 1, verdict: 'config-failed', title: 'A became n.', reason: 'A became n.', findings: [] },
+      ...{ started: '', seconds: 1, runDirectory: '/nonexistent', repeat: 'kc', timings: [] },
+      ...{ warnings: [], files: {}, error: { message: '', details: ['A became n.'], diagnostics: [] } },
+    }
+    it('says nothing twice', () => {
+      expect(summarize(failed).match(/A became n/g)).toHaveLength(1)
+      const more = { message: '', details: ['A became n.', 'B became m.'], diagnostics: [] }
+      expect(summarize({ ...failed, error: more })).toContain('```text\nA became n.\nB became m.\n```')
+    })
+    it('draws no table of which nothing is known', () => {
+      expect(summarize(failed)).not.toContain('What was tested')
+    })
+    it.each([
+      [1, 1],
+      [45, 5],
+      [400, 60],
+      [100_000, 3600],
+    ])('a run of %i seconds has few marks on its axis', (seconds, every) => {
+      const timings = ['source', 'boot'].map(stage => ({ stage, seconds: seconds / 2, came: '' }))
+      expect(summarize({ ...failed, timings } as Result)).toContain(`\n  tickInterval ${every}second\n`)
+    })
+    it('names what opens a vmcore by the paths of the reader', () => {
+      const open = '/venv/bin/drgn -c /nonexistent/vmcore -s /nonexistent/vmlinux'
+      const dumped: Result = { ...failed, vmcore: { bytes: 1, open } as Result['vmcore'] }
+      expect(summarize(dumped)).toContain(`\n${open}\n`)
+      expect(summarize(dumped, { dumpUploaded: true })).toContain('\ndrgn -c vmcore -s vmlinux\n')
+    })
+  })
   it('the line that repeats a run keeps quotes and leaves paths of the runner out', () => {
     const raw = {
       release: 'next',
@@ -304,7 +334,7 @@ describe('what is said', () => {
   })
   it('help fits a tall screen', () => {
     const lines = helpText().split('\n')
-    expect(lines.length).toBeLessThanOrEqual(64)
+    expect(lines.length).toBeLessThanOrEqual(80)
     expect(Math.max(...lines.map(line => line.length))).toBeLessThanOrEqual(100)
   })
 })
