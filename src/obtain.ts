@@ -88,7 +88,15 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
     const place = await open()
     try {
       const { config } = await place.configure()
-      const { kernel } = await place.build(config)
+      const built = await place.build(config)
+      // what was fetched has no other place to stay in for the next --skip-build
+      const kernel = host
+        ? await storeKernel(kernelKey(identity, config.hash), {
+            ...built,
+            identity,
+            commit: commitOf(source),
+          })
+        : built.kernel
       await notePrevious(source, kernel, config.text)
       return { kernel, release: place.release }
     } catch (error) {

@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ARM64_ROOT, CACHE, KC, ROOT, scratch } from './kc.js'
@@ -47,7 +48,7 @@ const steps = (host: string): Step[] => [
   },
   {
     title: 'Known trees',
-    text: 'They are in `~/.kernelcraft.conf`, and a name that is in no file is refused before any work.',
+    text: 'They are in `~/.kernelcraft.conf`; a name that is in no file is refused with those that are.',
     type: 'cat ~/.kernelcraft.conf\nkc -r nobody -- uname -r',
   },
   {
@@ -92,6 +93,7 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/: \d+ MiB in/g, ': ... MiB in'],
   [/\d+ steps(?:, ccache answered \d+ of \d+ calls)?/g, '... steps'],
   [/6\.12\.\d+(?:-[\w.~+]+?)?(?=["', -]|\n|:|$)/gm, '6.12.N'],
+  [/\b[0-9a-f]{64}\b/g, '(key)'],
   [/\b[0-9a-f]{40}\b/g, '(sha)'],
   [/\b[0-9a-f]{12}\b/g, '(sha)'],
   [/results: .*/g, 'results: ~/.cache/kernelcraft/runs/...'],
@@ -115,6 +117,9 @@ export async function walk(): Promise<string> {
   // KVM is on no machine's list of what is the same everywhere
   writeFileSync(join(bin, 'kc'), `#!/bin/sh\nexec ${process.execPath} ${KC} --accel tcg "$@"\n`)
   chmodSync(join(bin, 'kc'), 0o755)
+  // compilers that are looked for in a home directory are part of what a kernel is known by
+  for (const name of ['.rustup', '.cargo'])
+    if (existsSync(join(homedir(), name))) symlinkSync(join(homedir(), name), join(home, name))
   const linux = makeCheckout(home, `git://127.0.0.1:${port}`)
   const agent = execFileSync('ssh-agent', ['-s'], { encoding: 'utf8' })
   const env = {

@@ -21,8 +21,6 @@ export interface BuildServer {
   close(): void
 }
 
-const USER = 'kernelcraft-build'
-
 /** A TCP port of loopback that nobody listens on. */
 export async function freePort(): Promise<number> {
   return await new Promise(resolve => {
@@ -36,20 +34,22 @@ export async function freePort(): Promise<number> {
 
 /**
  * Starts a real sshd on a free port of loopback. The user has root's number and a home of its own: a prefix may then be a
- * chroot, and the compiler's cache is the one of all tests.
+ * chroot, and the compiler's cache is the one of all tests. `name` tells users apart: each has one checkout, which the
+ * next run of the tests finds built.
  */
-export async function startBuildServer(): Promise<BuildServer> {
-  const home = join(SCRATCH, 'build-home')
-  const place = join(SCRATCH, `sshd-${process.pid}`)
+export async function startBuildServer(name = 'build'): Promise<BuildServer> {
+  const user = `kernelcraft-${name}`
+  const home = join(SCRATCH, `${name}-home`)
+  const place = join(SCRATCH, `sshd-${name}-${process.pid}`)
   mkdirSync(join(home, '.ssh'), { recursive: true, mode: 0o700 })
   mkdirSync(join(home, '.config', 'ccache'), { recursive: true })
   mkdirSync(place, { recursive: true, mode: 0o700 })
   mkdirSync('/run/sshd', { recursive: true })
   writeFileSync(join(home, '.config', 'ccache', 'ccache.conf'), `cache_dir = ${join(CACHE, 'ccache')}\n`)
-  const known = readFileSync('/etc/passwd', 'utf8').includes(`${USER}:`)
+  const known = readFileSync('/etc/passwd', 'utf8').includes(`${user}:`)
   const words = ['--non-unique', '--uid', '0', '--gid', '0', '--home-dir', home, '--shell', '/bin/sh']
-  if (!known) execFileSync('useradd', [...words, '--no-create-home', '--password', '*', USER])
-  else execFileSync('usermod', ['--home', home, USER])
+  if (!known) execFileSync('useradd', [...words, '--no-create-home', '--password', '*', user])
+  else execFileSync('usermod', ['--home', home, user])
   for (const name of ['host', 'user']) {
     const file = join(place, name)
     if (!existsSync(file))
@@ -88,7 +88,7 @@ export async function startBuildServer(): Promise<BuildServer> {
     }
   }
   return {
-    destination: `ssh://${USER}@127.0.0.1:${port}`,
+    destination: `ssh://${user}@127.0.0.1:${port}`,
     knownHost: `[127.0.0.1]:${port} ${type} ${blob}`,
     key: readFileSync(join(place, 'user'), 'utf8'),
     keyFile: join(place, 'user'),
