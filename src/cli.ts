@@ -19,6 +19,7 @@ import { dumpRunning } from './live.js'
 import { manPage } from './manpage.js'
 import { flagOf, type Option, optionsOf, type RawOptions } from './options.js'
 import { runPipeline } from './pipeline.js'
+import { listGuests, psJson, psText } from './ps.js'
 import { cacheJson, cacheText, cacheTotal } from './report/cache.js'
 import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
@@ -231,6 +232,11 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
     async ({ install, arch, json }) => await doctor(install === true, archOf(arch), json === true),
   )
   verb('root create', async (options, directory) => await makeRoot(directory, options as RootOptions))
+  verb('ps', async ({ json }) => {
+    const guests = listGuests()
+    process.stdout.write(json ? psJson(guests) : psText(guests))
+    return 0
+  })
   verb('smoke', smoke)
   verb('completion', async (_, shell) => {
     process.stdout.write(completion(parseChoice('shell', shell, SHELLS)))

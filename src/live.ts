@@ -9,19 +9,19 @@ import { probeCrash } from './dump/crash.js'
 import { type Debugger, debuggers, HOW_TO_GET, openArguments } from './dump/debuggers.js'
 import { takeDump } from './dump/take.js'
 import { InfraError, InputError } from './errors.js'
-import { type RunningGuest, runningGuests } from './host/registry.js'
+import { guestName, type RunningGuest, runningGuests } from './host/registry.js'
 
 const DEADLINE_SECONDS = 600
 
-/** The guest that is meant: by its run directory, or the only one. Throws InputError that names the choices. */
+/** The guest that is meant: by its name in `kc ps`, by its run directory, or the only one. Throws InputError that names the choices. */
 function chooseGuest(guests: readonly RunningGuest[], run: string | undefined): RunningGuest {
-  const choices = guests.map(guest => `\n    kc -d ${guest.runDirectory}`).join('')
+  const choices = guests.map(guest => `\n    kc -d ${guestName(guest)}`).join('')
   if (run !== undefined) {
     const wanted = resolve(run)
-    const found = guests.find(guest => guest.runDirectory === wanted)
+    const found = guests.find(guest => guest.runDirectory === wanted || guestName(guest) === run)
     if (found) return found
     throw new InputError(
-      `No guest runs with the run directory ${wanted}${choices ? `; these do:${choices}` : '.'}`,
+      `No guest runs by the name or with the run directory ${run}${choices ? `; these do:${choices}` : '.'}`,
     )
   }
   const [only, ...more] = guests

@@ -1,5 +1,5 @@
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
-import { availableParallelism, totalmem } from 'node:os'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { availableParallelism, totalmem, userInfo } from 'node:os'
 import { basename, isAbsolute, join, resolve } from 'node:path'
 import stringArgv from 'string-argv'
 import { ARCH_NAMES, type ArchName, findArch, hostArch, isNative } from './arch.js'
@@ -41,6 +41,22 @@ export interface BuildHostRequest {
   knownHosts: readonly string[]
 }
 
+/** A directory of the host in the guest, beside the root. */
+export interface SharedDirectory {
+  host: string
+  guest: string
+  writable: boolean
+}
+
+/** Who the commands run as: an entry of the root's passwd(5). */
+export interface GuestUser {
+  name: string
+  uid: number
+  gid: number
+  home: string
+  shell: string
+}
+
 /** Everything that one run was asked for, typed and validated once. Paths are absolute. */
 export interface Request {
   release?: string
@@ -78,6 +94,14 @@ export interface Request {
   disks: readonly string[]
   append: readonly string[]
   opts: readonly string[]
+  qemuOpts: readonly string[]
+  /** as virtme-run's --numa takes them */
+  numa: readonly string[]
+  shares: readonly SharedDirectory[]
+  /** absolute, in the guest; where kc was called if absent */
+  cwd?: string
+  /** root if absent */
+  user?: GuestUser
   root: string
   accel: 'auto' | 'kvm' | 'tcg'
   deadlines: Deadlines
@@ -320,6 +344,45 @@ function ownArch(): ArchName {
   throw new InputError(`This machine is ${process.arch}: name one of ${ARCH_NAMES.join(', ')} with arch.`)
 }
 
+function parseShare(name: 'rwdir' | 'rodir', value: string, around: Surroundings): SharedDirectory {
+  const [host = '', guest] = value.split('=', 2)
+  const path = existing(name, host, around.cwd, 'directory')
+  const inside = guest ?? path
+  if (!isAbsolute(inside) || /[\n\t,]/.test(inside + path) || inside === '/')
+    throw new InputError(
+      `${name}: ${quote(value)} needs an absolute path in the guest, and neither comma nor line break.`,
+    )
+  const writable = name === 'rwdir'
+  const { GITHUB_ACTIONS, GITHUB_WORKSPACE, RUNNER_TEMP } = around.env
+  // a workflow may be called with paths that are a stranger's
+  const allowed = [GITHUB_WORKSPACE, RUNNER_TEMP].filter(place => place !== undefined)
+  const real = realpathSync(path)
+  if (
+    writable &&
+    GITHUB_ACTIONS === 'true' &&
+    !allowed.some(place => `${real}/`.startsWith(`${realpathSync(place)}/`))
+  )
+    throw new InputError(`rwdir: ${quote(host)} lies neither in the workspace nor in RUNNER_TEMP.`)
+  return { host: real, guest: inside, writable }
+}
+
+/** A user of the guest's root. Throws InputError if it has none of that name. */
+function parseUser(name: string, root: string): GuestUser | undefined {
+  if (name === 'root') return undefined
+  const passwd = join(root, 'etc', 'passwd')
+  const lines = existsSync(passwd) ? readFileSync(passwd, 'utf8').split('\n') : []
+  const [, , uid, gid, , home = '/', shell = ''] =
+    lines.find(line => line.startsWith(`${name}:`))?.split(':') ?? []
+  if (uid === undefined || gid === undefined)
+    throw new InputError(`user is ${quote(name)}: the guest's root has no such user in /etc/passwd.`)
+  return { name, uid: Number(uid), gid: Number(gid), home, shell: shell || '/bin/sh' }
+}
+
+function parseNuma(value: string): string {
+  if (/^\d+[KMGT]?(?:,cpus=[\d,-]+)?$/i.test(value)) return value
+  throw new InputError(`numa is ${quote(value)}: write a size and CPUs, such as 512M,cpus=0-1.`)
+}
+
 /** A storage as ccache names it: a URL, then perhaps attributes after bars (ccache(1), REMOTE STORAGE BACKENDS). */
 function parseRemote(value: string): string {
   const [url = ''] = value.trim().split('|')
@@ -416,6 +479,10 @@ function parseOptions(
     throw new InputError(
       'modules and skip-modules were both given: modules are built against what the latter leaves out.',
     )
+  const work = parseWork(typeof raw.run === 'string' ? raw.run : undefined, around)
+  // a shell is one's own, if the root has one's name; commands are root's
+  const own = work.kind === 'shell' && root === '/' ? userInfo().username : 'root'
+  const user = parseUser(given('user') ?? own, root)
   const buildHost = parseBuildHost(raw)
   const release = optional('release', text => parseRelease(text, cwd))
   return {
@@ -425,7 +492,7 @@ function parseOptions(
     force: parseBoolean('force', value('force')),
     ref: optional('ref', parseRef),
     path,
-    work: parseWork(typeof raw.run === 'string' ? raw.run : undefined, around),
+    work,
     env: parseEnv(list('env'), env),
     configBase: parseConfigBase(value('config-base'), cwd),
     fragments: list('config').map(fragment => parseFragment(fragment, cwd, bundled)),
@@ -453,6 +520,14 @@ function parseOptions(
       .flatMap(line => line.trim().split(/\s+/))
       .filter(Boolean),
     opts: optional('opts', text => stringArgv(text)) ?? [],
+    qemuOpts: optional('qemu-opts', text => stringArgv(text)) ?? [],
+    numa: list('numa').map(parseNuma),
+    shares: [
+      ...list('rwdir').map(text => parseShare('rwdir', text, around)),
+      ...list('rodir').map(text => parseShare('rodir', text, around)),
+    ],
+    ...(given('cwd') === undefined ? {} : { cwd: resolve(cwd, value('cwd')) }),
+    ...(user ? { user } : {}),
     root: isAbsolute(root) ? root : resolve(root),
     accel: parseChoice('accel', value('accel'), ['auto', 'kvm', 'tcg']),
     deadlines: {

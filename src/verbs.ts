@@ -47,6 +47,7 @@ export const VERBS: readonly Verb[] = [
       { name: 'include', value: 'PACKAGES', help: 'further packages, with commas between' },
     ],
   },
+  { words: ['ps'], help: 'guests of kc that run; kc -d NAME dumps one', flags: [JSON_FLAG] },
   { words: ['smoke'], help: "the demonstration, with the distribution's kernel", flags: [] },
   { words: ['cache'], help: 'kernels that were built and are kept', flags: [JSON_FLAG] },
   {
@@ -83,7 +84,7 @@ export const OWN_FLAGS: readonly Flag[] = [
   {
     letter: 'd',
     name: 'dump',
-    value: 'RUN',
+    value: 'NAME',
     optional: true,
     help: 'dump a running guest, which goes on, and open the dump',
   },

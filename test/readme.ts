@@ -91,6 +91,7 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/\(\d+ min \d+ s\)|\(\d+(?:\.\d+)? s\)/g, '(... s)'],
   [/\d+(?:\.\d+)? s; the guest/g, '... s; the guest'],
   [/: \d+ MiB in/g, ': ... MiB in'],
+  [/\d+ options on/g, '... options on'],
   [/\d+ steps(?:, ccache answered \d+ of \d+ calls)?/g, '... steps'],
   [/6\.12\.\d+(?:-[\w.~+]+?)?(?=["', -]|\n|:|$)/gm, '6.12.N'],
   [/\b[0-9a-f]{64}\b/g, '(key)'],

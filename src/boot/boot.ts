@@ -1,4 +1,6 @@
 import { readFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { type ArchName, archOf, isNative } from '../arch.js'
 import type { Kernel } from '../build/build.js'
 import { InfraError } from '../errors.js'
@@ -6,6 +8,7 @@ import { kvmState, noteKvm } from '../host/kvm.js'
 import { lastLines, run } from '../host/processes.js'
 import { findVirtme } from '../host/virtme.js'
 import type { Log } from '../log.js'
+import { FILES } from '../report/files.js'
 import type { Request } from '../request.js'
 import type { BootFacts } from '../result.js'
 import { type GuestCommand, guestFiles } from './command.js'
@@ -85,8 +88,14 @@ export async function boot(
     )
   }
   const { terminal } = options
+  if (request.numa.length > 0) {
+    const config = await readFile(join(at.runDirectory, FILES.config), 'utf8').catch(() => '')
+    if (!/^CONFIG_NUMA=y$/m.test(config))
+      log.warning('This kernel has no CONFIG_NUMA: it sees one node (add CONFIG_NUMA=y with config-items).')
+  }
   await writeShare(guestFiles(at.runDirectory).share, request, {
-    directory: at.directory,
+    directory: request.cwd ?? at.directory,
+    hostname: terminal ? hostname() : 'kernelcraft',
     hasModules: kernel.modules !== undefined,
     load: options.load ?? [],
     ignoreSetuid: snapshot.kind === 'user-namespace',
@@ -98,6 +107,7 @@ export async function boot(
             rows: terminal.output.rows,
             columns: terminal.output.columns,
             type: process.env.TERM ?? 'xterm',
+            ...(process.env.COLORTERM ? { colours: process.env.COLORTERM } : {}),
           },
         }
       : {}),
@@ -127,6 +137,7 @@ export async function boot(
       ...options,
       ...options.listen(),
       vmlinux: kernel.vmlinux,
+      release: kernel.release,
       wrapper: snapshot.wrapper,
       log,
     })

@@ -100,9 +100,9 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     '-device',
     `virtserialport,bus=kc-serial.0,chardev=kc-${name},name=kc.${name}`,
   ]
-  const share = (id: string, path: string): string[] => [
+  const share = (id: string, path: string, writable = false): string[] => [
     '-fsdev',
-    `local,id=${id},path=${comma(path)},security_model=none,readonly=on,multidevs=remap`,
+    `local,id=${id},path=${comma(path)},security_model=none,readonly=${writable ? 'off' : 'on'},multidevs=remap`,
     '-device',
     `virtio-9p-${bus},fsdev=${id},mount_tag=${id}`,
   ]
@@ -128,6 +128,7 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     ...(guest.accel === 'tcg' ? ['--disable-kvm'] : []),
     ...(request.network === 'none' ? [] : ['--net', request.network, '--no-dhcp']),
     ...request.disks.flatMap((disk, index) => ['--blk-disk', `disk${index}=${disk}`]),
+    ...request.numa.flatMap(node => ['--numa', node]),
     ...request.opts,
     '--qemu-opts',
     // No silent fall-back from KVM to emulation. And emulated CPUs take turns: with a thread for each, QEMU now and then
@@ -145,6 +146,7 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     ...port('window', `socket,path=${comma(sockets.window)},server=on,wait=off`),
     ...share('kernelcraft', files.share),
     ...(guest.modules ? share('kcmodules', guest.modules) : []),
+    ...request.shares.flatMap(({ host, writable }, index) => share(`kcshare${index}`, host, writable)),
     ...(pvpanic ? ['-device', 'pvpanic-pci'] : []),
     // a dead guest stands still until its memory has been taken
     '-action',
@@ -153,6 +155,7 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     `unix:${comma(sockets.qmp)},server=on,wait=off`,
     '-qmp',
     `unix:${comma(sockets.monitor)},server=on,wait=off`,
+    ...request.qemuOpts,
     '-append',
     kernelCommandLine(request, guest.accel),
   ]

@@ -15,19 +15,23 @@ export interface GuestSettings {
   /** owners of files are not what they were, so set-user-ID bits must not count */
   ignoreSetuid: boolean
   resolver?: string
-  terminal?: { rows: number; columns: number; type: string }
+  terminal?: { rows: number; columns: number; type: string; colours?: string }
+  /** the guest's name */
+  hostname: string
 }
 
 const SHARE = '/run/kernelcraft'
 
 /** Runs the commands in a clean environment; sourced by nobody, started by init.sh. */
 function runScript(request: Request, settings: GuestSettings): string {
+  const { name = 'root', home = '/root', shell = '/bin/sh' } = request.user ?? {}
   const env = {
-    HOME: '/root',
-    USER: 'root',
-    LOGNAME: 'root',
-    SHELL: '/bin/sh',
+    HOME: home,
+    USER: name,
+    LOGNAME: name,
+    SHELL: shell,
     TERM: settings.terminal?.type ?? 'dumb',
+    ...(settings.terminal?.colours ? { COLORTERM: settings.terminal.colours } : {}),
     KERNELCRAFT: '1',
     ...request.env,
   }
@@ -36,7 +40,22 @@ function runScript(request: Request, settings: GuestSettings): string {
     'unset BOOT_IMAGE\n',
     ...assignments,
     `cd ${shellQuote(settings.directory)} 2>/dev/null || cd /\n`,
+    become(request),
     start(request.work),
+  ].join('')
+}
+
+/** Goes on as another user: the script runs itself once more, with that user's rights. */
+function become({ user }: Request): string {
+  if (!user) return ''
+  const words = [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--init-groups']
+  return [
+    'if [ -z "$KERNELCRAFT_USER" ]; then\n',
+    '  export KERNELCRAFT_USER=1\n',
+    // the terminal is opened anew by the shell's job control
+    `  [ -t 0 ] && chown ${user.uid} "$(readlink /proc/self/fd/0)"\n`,
+    `  exec setpriv ${words.join(' ')} -- /bin/sh ${SHARE}/run.sh\n`,
+    'fi\nunset KERNELCRAFT_USER\n',
   ].join('')
 }
 
@@ -62,7 +81,8 @@ export async function writeShare(
   request: Request,
   settings: GuestSettings,
 ): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
+  // the commands may be another user's, who has to read them through this export
+  await mkdir(directory, { recursive: true, mode: 0o755 })
   const variables = {
     KC_DIRECTORY: settings.directory,
     KC_MODULES: settings.hasModules ? '1' : '',
@@ -80,7 +100,13 @@ export async function writeShare(
   await Promise.all([
     copyFile(asset('boot/guest/init.sh'), join(directory, 'init.sh')),
     writeFile(join(directory, 'settings'), text),
-    writeFile(join(directory, 'hostname'), 'kernelcraft\n'),
+    writeFile(join(directory, 'hostname'), `${settings.hostname}\n`),
+    writeFile(
+      join(directory, 'shares'),
+      request.shares
+        .map(({ guest, writable }, index) => `kcshare${index} ${writable ? 'rw' : 'ro'} ${guest}\n`)
+        .join(''),
+    ),
     writeFile(join(directory, 'modules'), settings.load.map(name => `${name}\n`).join('')),
     writeFile(join(directory, 'masks'), settings.masks.map(path => `${path}\n`).join('')),
     writeFile(join(directory, 'run.sh'), runScript(request, settings)),

@@ -39,6 +39,8 @@ export interface Watching {
   terminal?: Terminal
   /** of the guest's kernel, for other processes that dump it */
   vmlinux: string
+  /** `uname -r` of the kernel */
+  release: string
   /** hears everything that the console prints; true says that the kernel has reported a bug for the first time */
   onConsole(chunk: Buffer): boolean
   onStdout(chunk: Buffer): void
@@ -90,7 +92,14 @@ export async function superviseGuest(
     await rm(socketDirectory, { recursive: true, force: true })
     return outcome
   }
-  registerGuest(guest.runDirectory, pid, sockets.monitor, options.vmlinux)
+  registerGuest(pid, {
+    runDirectory: guest.runDirectory,
+    monitor: sockets.monitor,
+    vmlinux: options.vmlinux,
+    release: options.release,
+    accel: guest.accel,
+    work: workText(request.work),
+  })
   const leader = processId(pid)
   const dismissGuard = guardGroup(pid)
 
@@ -270,6 +279,14 @@ export async function superviseGuest(
   await appendFile(join(guest.runDirectory, 'console.times'), times.map(line => `${line}\n`).join(''))
   await rm(socketDirectory, { recursive: true, force: true })
   return outcome
+}
+
+/** What a guest runs, for a list: the first line, not too long, nothing that moves a cursor. */
+export function workText(work: Request['work']): string {
+  if (work.kind === 'shell') return 'a shell'
+  const text = work.kind === 'argv' ? work.argv.join(' ') : work.text.trim()
+  const [line = ''] = text.split('\n')
+  return line.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, 40)
 }
 
 function flood(runDirectory: string, output: number): string | undefined {

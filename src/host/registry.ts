@@ -16,23 +16,33 @@ export interface RunningGuest {
   monitor: string
   /** of the kernel that the guest runs */
   vmlinux: string
+  /** `uname -r` of it */
+  release: string
+  accel: 'kvm' | 'tcg'
+  /** what it runs, in a few words */
+  work: string
+  /** ISO 8601 */
+  since: string
 }
+
+/** What a person calls a guest: the end of its run directory's name. */
+export const guestName = ({ runDirectory }: Pick<RunningGuest, 'runDirectory'>): string =>
+  runDirectory.slice(Math.max(runDirectory.lastIndexOf('/'), runDirectory.lastIndexOf('-')) + 1)
 
 function noteOf(runDirectory: string): string {
   return cachePath('running', `${runDirectory.replaceAll('/', '%')}.json`.slice(-200))
 }
 
 /** Notes a guest whose process group has `leader` as its leader. */
-export function registerGuest(runDirectory: string, leader: number, monitor: string, vmlinux: string): void {
+export function registerGuest(leader: number, known: Omit<RunningGuest, 'owner' | 'leader' | 'since'>): void {
   mkdirSync(cachePath('running'), { recursive: true })
   const guest: RunningGuest = {
-    runDirectory,
+    ...known,
     owner: processId(process.pid),
     leader: processId(leader),
-    monitor,
-    vmlinux,
+    since: new Date().toISOString(),
   }
-  writeFileSync(noteOf(runDirectory), JSON.stringify(guest))
+  writeFileSync(noteOf(known.runDirectory), JSON.stringify(guest))
 }
 
 export function unregisterGuest(runDirectory: string): void {

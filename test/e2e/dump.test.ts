@@ -91,7 +91,7 @@ it('without a guest, or with a bad one, there is one sentence', async () => {
   const wrong = await kc(['-d', '/nowhere'])
   expect([wrong.status, wrong.stderr]).toEqual([
     2,
-    expect.stringContaining('No guest runs with the run directory /nowhere'),
+    expect.stringContaining('No guest runs by the name or with the run directory /nowhere'),
   ])
 })
 

@@ -88,6 +88,13 @@ if [ -n "$KC_MODULES" ]; then
   $bb mount -n -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose kcmodules "/lib/modules/$release"
 fi
 
+# further directories of the host; what is mounted at a place below one is mounted after it
+while read -r tag mode place; do
+  $bb mkdir -p "$place"
+  $bb mount -n -t 9p -o "$mode,trans=virtio,version=9p2000.L,msize=512000,cache=mmap" "$tag" "$place" ||
+    echo "kernelcraft: $place could not be mounted" > /dev/kmsg
+done < "$share/shares"
+
 read -r hostname < "$share/hostname" && echo "$hostname" > /proc/sys/kernel/hostname
 $bb ip link set lo up 2>/dev/null
 # QEMU's user network has its resolver at a fixed place
