@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -225,6 +226,8 @@ async function fetchKernel(key: string, at: Making): Promise<Kernel | undefined>
   const warn = (sentence: string) => at.log.warning(sentence)
   let found = await findKernel(key, warn)
   if (!found && (await at.remote?.restore('kernel', key)) !== undefined) found = await findKernel(key, warn)
+  // one whose vmlinux is on a build host is half a kernel for somebody who builds here
+  if (found && !at.request.buildHost && !existsSync(found.vmlinux)) return undefined
   return found && { ...found, configBase: at.request.configBase.kind }
 }
 

@@ -173,11 +173,24 @@ export async function storeKernel(
   from: { kernel: Kernel; out: string; identity: Identity; commit: Manifest['commit'] },
 ): Promise<Kernel> {
   const { kernel, out, identity, commit } = from
+  const { configBase, builtOn, ccache } = kernel
+  if (!existsSync(kernel.vmlinux)) {
+    // the same kernel, and all of it, is not given up for one whose vmlinux is on a build host
+    const whole = await findKernel(key, () => {})
+    if (whole && existsSync(whole.vmlinux))
+      return {
+        ...whole,
+        configBase,
+        reused: false,
+        ...(builtOn ? { builtOn } : {}),
+        ...(ccache ? { ccache } : {}),
+      }
+  }
   await mkdir(cachePath('kernels'), { recursive: true })
   const draft = await mkdtemp(cachePath('kernels', 'draft-'))
   try {
     await copyInto(draft, kernel, out)
-    const { arch, release, configHash, configBase, compiler, builtOn, vmlinuxHash, ccache } = kernel
+    const { arch, release, configHash, compiler, vmlinuxHash } = kernel
     const manifest: Manifest = {
       ...{ layout: LAYOUT, key, identity, commit, made: new Date().toISOString() },
       kernel: {
