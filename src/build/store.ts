@@ -17,7 +17,7 @@ import { archOf } from '../arch.js'
 import { readJson } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { isAlive, type ProcessId, processId } from '../host/proc.js'
+import { isAlive, type ProcessId, processId, uniqueWord } from '../host/proc.js'
 import { describeEnd, run } from '../host/processes.js'
 import type { Kernel } from './build.js'
 import { type Identity, LAYOUT } from './identity.js'
@@ -227,7 +227,7 @@ const holders = (key: string) => cachePath('kernels', 'held', key)
 /** Notes that this process uses an entry, so that none is pruned under a guest. */
 export async function hold(key: string): Promise<void> {
   await mkdir(holders(key), { recursive: true })
-  await writeFile(join(holders(key), String(process.pid)), JSON.stringify(processId(process.pid)))
+  await writeFile(join(holders(key), uniqueWord()), JSON.stringify(processId(process.pid)))
 }
 
 async function isHeld(key: string): Promise<boolean> {

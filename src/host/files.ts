@@ -1,5 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { uniqueWord } from './proc.js'
 
 /** What a file of our own says as JSON; undefined if it is not there or is no JSON. Its shape is taken on trust. */
 export async function readJson<T>(path: string): Promise<T | undefined> {
@@ -13,7 +14,7 @@ export async function readJson<T>(path: string): Promise<T | undefined> {
 /** Writes a small file whole or not at all. */
 export async function writeWhole(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
-  const draft = `${path}.${process.pid}`
+  const draft = `${path}.${uniqueWord()}`
   await writeFile(draft, text)
   await rename(draft, path)
 }

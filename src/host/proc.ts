@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 /** What /proc says of other processes; see proc(5). */
 
@@ -13,19 +13,49 @@ export function startTime(pid: number): string | undefined {
   }
 }
 
-/** A process named so that a recycled PID is not taken for it. */
+/** A process named so that neither a recycled PID nor the same number in another container is taken for it. */
 export interface ProcessId {
   pid: number
   start: string
+  /** of the machine's start (random(4), boot_id) */
+  boot: string
+  /** PID namespace in which the number holds (pid_namespaces(7)) */
+  namespace: string
+  /** when it was noted, in milliseconds since 1970 */
+  noted: number
+}
+
+/** What cannot be looked at any more, in another PID namespace, is taken to be there for so long: longer than any job. */
+const UNSEEN_MS = 12 * 3600_000
+
+const bootId = () => readOr('', () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim())
+const pidNamespace = () => readOr('', () => readlinkSync('/proc/self/ns/pid'))
+
+function readOr(otherwise: string, read: () => string): string {
+  try {
+    return read()
+  } catch {
+    return otherwise
+  }
 }
 
 export function processId(pid: number): ProcessId {
-  return { pid, start: startTime(pid) ?? '' }
+  const [boot, namespace] = [bootId(), pidNamespace()]
+  return { pid, start: startTime(pid) ?? '', boot, namespace, noted: Date.now() }
 }
 
-export function isAlive(id: ProcessId): boolean {
-  return startTime(id.pid) === id.start && id.start !== ''
+/**
+ * Whether that process lives, as far as can be seen from here: none of another boot does, and one of another PID
+ * namespace, a container that shares a directory with this one, is believed to for half a day.
+ */
+export function isAlive({ pid, start, boot, namespace, noted }: ProcessId): boolean {
+  if (start === '' || boot !== bootId()) return false
+  if (namespace !== pidNamespace()) return Date.now() - noted < UNSEEN_MS
+  return startTime(pid) === start
 }
+
+/** A word that no other process has, on this machine or in a container of it. */
+export const uniqueWord = (): string => `${pidNamespace().replace(/\D/g, '')}-${process.pid}`
 
 /** PIDs of all processes whose environment holds exactly `NAME=value`. Those of others cannot be read and are left out. */
 export function withEnvironment(name: string, value: string): number[] {

@@ -5,7 +5,7 @@ import { InfraError } from '../errors.js'
 import { readJson } from '../host/files.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { isAlive, type ProcessId, processId } from '../host/proc.js'
+import { isAlive, type ProcessId, processId, uniqueWord } from '../host/proc.js'
 import { git, withConfig } from './git.js'
 import type { Source } from './source.js'
 
@@ -24,7 +24,7 @@ const DAY_MS = 86400_000
 async function takeLock(path: string): Promise<boolean> {
   for (let attempt = 0; attempt < 2; attempt++) {
     // linked into place whole: a lock that exists always says whose it is
-    const draft = `${path}.${process.pid}`
+    const draft = `${path}.${uniqueWord()}`
     await writeFile(draft, JSON.stringify(processId(process.pid)))
     try {
       await link(draft, path)
