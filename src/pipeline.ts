@@ -133,7 +133,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     let ear = guestEar([])
     const booted = await stage(
       'boot',
-      `Boot ${kernel.release}`,
+      `Boot ${kernel.release} and run the commands`,
       () =>
         boot(request, underTest, { ...around, runDirectory }, told, {
           cancel,

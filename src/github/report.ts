@@ -122,6 +122,8 @@ export async function uploadRun(runDirectory: string, naming: Naming): Promise<U
     return []
   }
   const uploaded: Uploaded[] = []
+  // the client says a line for every eight megabytes
+  core.startGroup('Upload the results')
   for (const parcel of parcels(runDirectory, naming)) {
     const { name, outputs } = parcel
     try {
@@ -131,6 +133,8 @@ export async function uploadRun(runDirectory: string, naming: Naming): Promise<U
       core.warning(`The artifact ${name} could not be uploaded: ${messageOf(error)}. The verdict stands.`)
     }
   }
+  core.endGroup()
+  for (const { name, url } of uploaded) core.info(`${name}: ${url}`)
   return uploaded
 }
 
@@ -147,7 +151,7 @@ async function upload(runDirectory: string, parcel: Parcel): Promise<string | un
       ...(compressionLevel === undefined ? {} : { compressionLevel }),
     },
   )
-  core.info(`Artifact ${name} (${size ?? 0} bytes) uploaded.`)
+  core.info(`Artifact ${name} (${((size ?? 0) / 2 ** 20).toFixed(1)} MiB) uploaded.`)
   const repository = repositoryUrl(process.env)
   const url =
     repository && id !== undefined
