@@ -133,7 +133,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     let ear = guestEar([])
     const booted = await stage(
       'boot',
-      `Boot ${kernel.release} and run the commands`,
+      `Boot ${kernel.release} and ${request.work.kind === 'shell' ? 'open a shell' : 'run the commands'}`,
       () =>
         boot(request, underTest, { ...around, runDirectory }, told, {
           cancel,
