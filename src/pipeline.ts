@@ -134,7 +134,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     let ear = guestEar([])
     const booted = await stage(
       'boot',
-      `Boot ${kernel.release}`,
+      `Boot ${kernel.release} and ${request.work.kind === 'shell' ? 'open a shell' : 'run the commands'}`,
       () =>
         boot(request, underTest, { ...around, runDirectory }, told, {
           cancel,

@@ -134,6 +134,8 @@ export async function uploadRun(runDirectory: string, naming: Naming): Promise<U
     return []
   }
   const uploaded: Uploaded[] = []
+  // the client says a line for every eight megabytes
+  core.startGroup('Upload the results')
   for (const parcel of parcels(runDirectory, naming)) {
     const { name, outputs } = parcel
     try {
@@ -143,6 +145,8 @@ export async function uploadRun(runDirectory: string, naming: Naming): Promise<U
       core.warning(`The artifact ${name} could not be uploaded: ${messageOf(error)}. The verdict stands.`)
     }
   }
+  core.endGroup()
+  for (const { name, url } of uploaded) core.info(`${name}: ${url}`)
   return uploaded
 }
 
@@ -158,7 +162,7 @@ async function upload(runDirectory: string, parcel: Parcel): Promise<string | un
   const { id, size, digest } = await patiently('upload', () =>
     client.uploadArtifact(name, [...files], runDirectory, options),
   )
-  core.info(`Artifact ${name} (${size ?? 0} bytes) uploaded.`)
+  core.info(`Artifact ${name} (${((size ?? 0) / 2 ** 20).toFixed(1)} MiB) uploaded.`)
   const repository = repositoryUrl(process.env)
   const url =
     repository && id !== undefined
