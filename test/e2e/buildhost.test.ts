@@ -1,5 +1,14 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -8,15 +17,24 @@ import { makeStep, NODES } from '../harness/runner.js'
 import { CACHE, type Ended, KERNEL, kc, ROOT, SCRATCH, startKc } from '../kc.js'
 import { type BuildServer, startBuildServer } from '../sshd.js'
 
+/** A cache of its own: what -s boots elsewhere is not to be a kernel that was brought from there. */
+const HERE = join(CACHE, 'host')
+
 let server: BuildServer
 let agent: Record<string, string> = {}
 const scratch = mkdtempSync(join(tmpdir(), 'kernelcraft-host-'))
 
 beforeAll(async () => {
+  mkdirSync(HERE, { recursive: true })
+  for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash', 'test'])
+    if (!existsSync(join(HERE, room))) symlinkSync(join('..', room), join(HERE, room))
   server = await startBuildServer()
   // the user's own agent, as at a desk
   const said = execFileSync('ssh-agent', ['-s'], { encoding: 'utf8' })
-  agent = Object.fromEntries([...said.matchAll(/^(SSH_\w+)=([^;]+);/gm)].map(match => [match[1], match[2]]))
+  agent = {
+    KERNELCRAFT_CACHE: HERE,
+    ...Object.fromEntries([...said.matchAll(/^(SSH_\w+)=([^;]+);/gm)].map(match => [match[1], match[2]])),
+  }
   execFileSync('ssh-add', ['-q', server.keyFile], { env: { ...process.env, ...agent } })
 }, 60_000)
 
@@ -150,14 +168,15 @@ describe('in the action', () => {
   it.each(Object.keys(NODES) as (keyof typeof NODES)[])(
     'the key is in no file and no log, and gone afterwards (%s)',
     async node => {
-      const step = makeStep(node, {
+      const inputs = {
         ...{ release: 'distro', ref: '6.12', config: 'test\nubsan\nkvm-host', accel: 'tcg', run: 'uname -r' },
         'config-items': 'CONFIG_DUMMY=m\nCONFIG_KUNIT_EXAMPLE_TEST=m',
         'build-host': server.destination,
         'build-host-known-hosts': server.knownHost,
         'build-host-key': server.key,
         'kernel-cache': 'false',
-      })
+      }
+      const step = makeStep(node, inputs, { env: { KERNELCRAFT_CACHE: HERE } })
       try {
         const end = await step.main()
         expect([end.status, end.outputs.verdict], end.log).toEqual([0, 'passed'])
