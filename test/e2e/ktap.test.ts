@@ -99,6 +99,10 @@ const DIFFERENCES: Readonly<Record<string, Partial<Said> & { why: string }>> = {
   },
   'test_insufficient_memory.log': { why: 'Without KTAP there is no report.', errors: 0 },
   'test_is_test_passed-no_tests_run_no_header.log': { why: 'Without KTAP there is no report.', errors: 0 },
+  'test_is_test_passed-no_tests_run_with_header.log': {
+    why: 'A kernel with KUnit and no suite prints an empty plan at every boot: for us that is no error.',
+    errors: 0,
+  },
 }
 
 function parse(path: string): TestReport | undefined {
