@@ -22,7 +22,14 @@ export default async function setup(): Promise<void> {
   // both sources that the tests configure; the newest alone is what doctor installs
   const sources = ['6.12', '6.1'].filter(series => !existsSync(`/usr/src/linux-source-${series}.tar.xz`))
   // what tests talk to: an sshd, shells that complete, a reader of manual pages
-  const programs = { sshd: 'openssh-server', tmux: 'tmux', zsh: 'zsh', fish: 'fish', mandoc: 'mandoc' }
+  const programs = {
+    sshd: 'openssh-server',
+    tmux: 'tmux',
+    zsh: 'zsh',
+    fish: 'fish',
+    mandoc: 'mandoc',
+    pkill: 'procps',
+  }
   const missing = Object.entries(programs).filter(
     ([program]) => !existsSync(`/usr/bin/${program}`) && !existsSync(`/usr/sbin/${program}`),
   )
@@ -32,11 +39,14 @@ export default async function setup(): Promise<void> {
     // for kc root without root rights
     ...(existsSync('/usr/bin/newuidmap') ? [] : ['uidmap']),
   ]
-  if (packages.length > 0) {
-    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', ...packages], {
+  const apt = (...words: string[]) =>
+    execFileSync('apt-get', words, {
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
       stdio: 'inherit',
     })
+  if (packages.length > 0) {
+    apt('update', '-q')
+    apt('install', '-y', '--no-install-recommends', ...packages)
   }
   // what is the same for all kernels is shared
   mkdirSync(KASAN_CACHE, { recursive: true })
