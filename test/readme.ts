@@ -75,7 +75,7 @@ const steps = (host: string): Step[] => [
   {
     title: 'Out-of-tree modules',
     text: 'Built against this very kernel, loaded before the commands, removed after them.',
-    type: 'kc -s -M ../hello -e \'cut -d" " -f1 /proc/modules\'',
+    type: 'kc -s -M ../package -e \'cut -d" " -f1 /proc/modules\'',
   },
   {
     title: 'Cleaning up',
@@ -234,7 +234,7 @@ function makeCheckout(home: string, server: string): string {
     `${JSON.stringify({ mainline: { repo: `${server}/mainline`, branch: 'master' } }, null, 2)}\n`,
   )
   const modules = join(ROOT, 'test', 'fixtures', 'modules')
-  for (const name of ['hello', 'common']) cpSync(join(modules, name), join(home, name), { recursive: true })
+  cpSync(join(modules, 'package'), join(home, 'package'), { recursive: true })
   symlinkSync(ARM64_ROOT, join(home, 'arm64'))
   return linux
 }
