@@ -17,8 +17,10 @@ export interface Arch {
   elf: number
   /** the same machine in Node's process.arch */
   node: NodeJS.Architecture
-  /** Debian's name, for roots; Debian has it as a release architecture from this suite on */
+  /** Debian's name, for roots */
   debian: string
+  /** Debian's first release with this architecture, if there was one without it */
+  firstSuite?: string
   /** packages with QEMU and with the cross compiler */
   packages: { qemu: { apt: string; dnf: string }; gcc: { apt: string; dnf: string } }
   /** kernel arguments that put console and first words on the serial line */
@@ -29,10 +31,23 @@ export interface Arch {
   emulated?: readonly string[]
   /** options of QEMU's machine when it is emulated, beside what virtme-run chooses */
   machineOptions?: string
+  /** threads of QEMU's emulated CPUs: one that they share, or one for each (`-accel tcg,thread=`) */
+  threads: 'single' | 'multi'
   /** what virtio devices are called behind their kind: `virtio-9p-pci`, `virtio-9p-ccw` */
   bus: 'pci' | 'ccw'
-  /** true where a device has to tell QEMU of a panic; otherwise the machine does so by itself */
-  pvpanic: boolean
+  /**
+   * Who tells QEMU of a panic. A pvpanic device is told before the kernel has printed everything; a platform's own way
+   * (ibm,os-term of pseries, the disabled wait of s390) comes last.
+   */
+  panic: 'pvpanic' | 'platform'
+  /** true where the kernel tells QEMU its vmcoreinfo (fw_cfg with DMA), without which no debugger reads a dump */
+  vmcoreinfo: boolean
+  /** number of the first virtio console among /dev/hvcN: a console of the platform may be hvc0 */
+  firstTerminal: number
+  /** what goes before a sysrq key on the console: a break, or Ctrl-O (drivers/tty/hvc/hvc_console.c, sclp_vt220.c) */
+  sysrq: 'break' | '\x0f'
+  /** true where QEMU's console device prints a line again and again while nobody is connected to it */
+  repeatsUnread?: boolean
 }
 
 export const ARCHES = {
@@ -53,8 +68,14 @@ export const ARCHES = {
     mostCommandLine: 2047,
     // an NMI is how a guest that is deaf to sysrq is asked; emulated CPUs have no other source of them
     emulated: ['unknown_nmi_panic'],
+    // With a thread for each CPU QEMU now and then runs a breakpoint that the kernel's jump label patching has taken out
+    // again, and the kernel dies of a stray int3 (seen in one boot of twenty with QEMU 7.2).
+    threads: 'single',
     bus: 'pci',
-    pvpanic: true,
+    panic: 'pvpanic',
+    vmcoreinfo: true,
+    firstTerminal: 0,
+    sysrq: 'break',
   },
   arm64: {
     linux: 'arm64',
@@ -73,8 +94,83 @@ export const ARCHES = {
     mostCommandLine: 2047,
     // the older interrupt controller has room for eight CPUs
     machineOptions: 'gic-version=3',
+    threads: 'single',
     bus: 'pci',
-    pvpanic: true,
+    panic: 'pvpanic',
+    vmcoreinfo: true,
+    firstTerminal: 0,
+    sysrq: 'break',
+  },
+  riscv64: {
+    linux: 'riscv',
+    triplet: 'riscv64-linux-gnu',
+    image: { target: 'Image', path: 'arch/riscv/boot/Image' },
+    qemu: 'riscv64',
+    machine: 'riscv64',
+    elf: 243,
+    node: 'riscv64',
+    debian: 'riscv64',
+    firstSuite: 'trixie',
+    packages: {
+      qemu: { apt: 'qemu-system-misc', dnf: 'qemu-system-riscv-core' },
+      gcc: { apt: 'gcc-riscv64-linux-gnu', dnf: 'gcc-riscv64-linux-gnu' },
+    },
+    console: ['console=ttyS0', 'earlycon=sbi'],
+    mostCommandLine: 1023,
+    threads: 'single',
+    bus: 'pci',
+    panic: 'pvpanic',
+    // QEMU 7.2's fw_cfg has no DMA there, and its vmcoreinfo device refuses to be
+    vmcoreinfo: false,
+    firstTerminal: 0,
+    sysrq: 'break',
+  },
+  s390x: {
+    linux: 's390',
+    triplet: 's390x-linux-gnu',
+    image: { target: 'bzImage', path: 'arch/s390/boot/bzImage' },
+    qemu: 's390x',
+    machine: 's390x',
+    elf: 22,
+    node: 's390x',
+    debian: 's390x',
+    packages: {
+      qemu: { apt: 'qemu-system-misc', dnf: 'qemu-system-s390x-core' },
+      gcc: { apt: 'gcc-s390x-linux-gnu', dnf: 'gcc-s390x-linux-gnu' },
+    },
+    console: ['console=ttysclp0', 'earlyprintk=sclp'],
+    mostCommandLine: 4095,
+    threads: 'single',
+    bus: 'ccw',
+    panic: 'platform',
+    vmcoreinfo: false,
+    firstTerminal: 0,
+    sysrq: '\x0f',
+    repeatsUnread: true,
+  },
+  ppc64el: {
+    linux: 'powerpc',
+    triplet: 'powerpc64le-linux-gnu',
+    // the firmware of QEMU's pseries boots no zImage
+    image: { target: 'vmlinux', path: 'vmlinux' },
+    qemu: 'ppc64',
+    machine: 'ppc64le',
+    elf: 21,
+    node: 'ppc64',
+    debian: 'ppc64el',
+    packages: {
+      qemu: { apt: 'qemu-system-ppc', dnf: 'qemu-system-ppc-core' },
+      gcc: { apt: 'gcc-powerpc64le-linux-gnu', dnf: 'gcc-powerpc64le-linux-gnu' },
+    },
+    console: ['console=hvc0'],
+    mostCommandLine: 2047,
+    // CPUs that take turns need more than a minute for one stop_machine() there
+    threads: 'multi',
+    bus: 'pci',
+    panic: 'platform',
+    vmcoreinfo: false,
+    firstTerminal: 1,
+    sysrq: '\x0f',
   },
 } as const satisfies Record<string, Arch>
 
@@ -89,6 +185,10 @@ const ALIASES: Readonly<Record<string, ArchName>> = {
   x86: 'x86_64',
   'x86-64': 'x86_64',
   aarch64: 'arm64',
+  riscv: 'riscv64',
+  s390: 's390x',
+  ppc64le: 'ppc64el',
+  powerpc64le: 'ppc64el',
 }
 
 /** The architecture of that name or alias; undefined if it is none of ours. */
@@ -107,3 +207,7 @@ export const isNative = (name: ArchName): boolean => ARCHES[name].node === proce
 
 /** Prefix of the compiler and binutils (`CROSS_COMPILE`): empty for this machine's own. */
 export const crossPrefix = (name: ArchName): string => (isNative(name) ? '' : `${ARCHES[name].triplet}-`)
+
+/** Why a guest of an architecture has no vmcore. */
+export const noVmcoreinfo = (arch: ArchName): string =>
+  `a ${arch} guest cannot tell QEMU its vmcoreinfo, without which no debugger opens a dump.`

@@ -3,6 +3,8 @@ import { realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import type { ArchName } from './arch.js'
+import { attach } from './attach.js'
+import type { Terminal } from './boot/terminal.js'
 import { cleanBuildHost } from './build/buildhost.js'
 import { listKernels, pruneKernels } from './build/store.js'
 import { completion } from './completion.js'
@@ -51,11 +53,16 @@ function toRaw(parsed: Record<string, unknown>): RawOptions {
   )
 }
 
+/** The terminal that kc was started on, if that is where it reads and writes. */
+function ownTerminal(): Terminal | undefined {
+  const { stdin, stdout } = process
+  return stdin.isTTY && stdout.isTTY ? { input: stdin, output: stdout } : undefined
+}
+
 async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolean): Promise<number> {
   const { env } = process
   const cwd = process.cwd()
-  const { stdin, stdout } = process
-  const terminal = stdin.isTTY && stdout.isTTY ? { input: stdin, output: stdout } : undefined
+  const terminal = ownTerminal()
   const request = parseRequest(
     raw,
     { cwd, env, argv, terminal: terminal !== undefined, desk: true },
@@ -211,11 +218,12 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
     const parent = second ? (root.get(first) ?? program.command(first)) : program
     const command = parent.command(second ?? first)
     if (!second) root.set(first, command)
-    if (entry.argument) command.argument(`<${entry.argument.toLowerCase()}>`)
+    if (entry.argument)
+      command.argument(entry.optional ? `[${entry.argument}]` : `<${entry.argument.toLowerCase()}>`)
     for (const flag of entry.flags) command.option(...ownFlag(flag))
     command.action(async (...given: unknown[]) => {
       const options = given[entry.argument ? 1 : 0] as Record<string, string | boolean>
-      finish(await act(options, entry.argument ? String(given[0]) : ''))
+      finish(await act(options, entry.argument && given[0] !== undefined ? String(given[0]) : ''))
     })
   }
   const archOf = (arch: string | boolean | undefined) =>
@@ -236,6 +244,16 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
     const guests = listGuests()
     process.stdout.write(json ? psJson(guests) : psText(guests))
     return 0
+  })
+  verb('attach', async (_, name) => {
+    const wanted = {
+      ...(name ? { guest: name } : {}),
+      terminal: ownTerminal(),
+      type: process.env.TERM,
+      colours: process.env.COLORTERM,
+      cancel: cancelOn('SIGINT', 'SIGTERM', 'SIGHUP'),
+    }
+    return await attach(wanted, line => process.stderr.write(`${line}\n`))
   })
   verb('smoke', smoke)
   verb('completion', async (_, shell) => {

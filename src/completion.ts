@@ -7,6 +7,8 @@ export function completion(shell: Shell): string {
 
 const dashes = ({ name, letter }: Flag): string[] => [...(letter ? [`-${letter}`] : []), `--${name}`]
 const isPath = (value: string | undefined) => value === 'FILE' || value === 'DIR' || value === 'HOST[=GUEST]'
+/** Names of the guests that run, in any shell. */
+const GUESTS = "kc ps 2>/dev/null | tail -n +2 | cut -d ' ' -f 1"
 const firstWords = [...new Set(VERBS.map(({ words }) => words[0] ?? ''))]
 const secondWords = (first: string) =>
   VERBS.flatMap(({ words }) => (words[0] === first && words[1] ? [words[1]] : []))
@@ -24,7 +26,8 @@ function bash(): string {
     const own = verb.flags.flatMap(dashes).join(' ')
     const files = verb.choices ? '' : isPath(verb.argument) ? '; compopt -o default' : ''
     const words = [own, ...(verb.choices ?? []), ...(verb.words[1] ? [] : secondWords(verb.words[0] ?? ''))]
-    return `    '${verb.words.join(' ')}') COMPREPLY=($(compgen -W '${words.join(' ').trim()}' -- "$cur"))${files}; return ;;`
+    const list = verb.guests ? `"${words.join(' ').trim()} $(${GUESTS})"` : `'${words.join(' ').trim()}'`
+    return `    '${verb.words.join(' ')}') COMPREPLY=($(compgen -W ${list} -- "$cur"))${files}; return ;;`
   })
   return `# completion of kc for bash; source it
 _kc() {
@@ -74,7 +77,8 @@ function zsh(): string {
   const describe = (verbs: readonly Verb[], at: number) =>
     verbs.map(({ words, help }) => `'${words[at]}:${zshText(help)}'`).join(' ')
   const of = (verb: Verb) => {
-    const argument = verb.choices ? `(${verb.choices.join(' ')})` : isPath(verb.argument) ? '_files' : ' '
+    const guests = verb.guests ? `($(${GUESTS.replaceAll("'", '"')}))` : ' '
+    const argument = verb.choices ? `(${verb.choices.join(' ')})` : isPath(verb.argument) ? '_files' : guests
     const rest = verb.argument ? [`    ':${zshText(verb.argument)}:${argument}'`] : []
     return [...verb.flags.flatMap(zshSpec), ...rest].join(' \\\n')
   }
@@ -142,11 +146,12 @@ function fish(): string {
     ...firstWords
       .filter(first => !VERBS.some(({ words }) => words.length === 1 && words[0] === first))
       .map(first => `complete -c kc -n __fish_use_subcommand -a ${first}`),
-    ...VERBS.flatMap(({ words, flags, argument, choices }) => {
+    ...VERBS.flatMap(({ words, flags, argument, choices, guests }) => {
       const condition = `__fish_seen_subcommand_from ${words.at(-1)}`
       return [
         ...flags.map(flag => fishFlag(flag, condition)),
         ...(choices ? [`complete -c kc -n ${fishQuote(condition)} -a ${fishQuote(choices.join(' '))}`] : []),
+        ...(guests ? [`complete -c kc -n ${fishQuote(condition)} -a ${fishQuote(`(${GUESTS})`)}`] : []),
         ...(isPath(argument) ? [`complete -c kc -n ${fishQuote(condition)} -F`] : []),
       ]
     }),

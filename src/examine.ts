@@ -11,7 +11,7 @@ import {
 } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
-import { archOf } from './arch.js'
+import { archOf, noVmcoreinfo } from './arch.js'
 import type { Qmp } from './boot/qmp.js'
 import type { DumpReason } from './boot/supervise.js'
 import type { Kernel } from './build/build.js'
@@ -64,6 +64,10 @@ export function vmcoreCamera(request: Request, runDirectory: string, log: Log, c
     taken: () => taken,
     async take(qmp, reason) {
       if (!wanted[request.vmcore].includes(reason)) return true
+      if (!archOf(request.arch).vmcoreinfo) {
+        log.info(`No vmcore is taken: ${noVmcoreinfo(request.arch)}`)
+        return true
+      }
       log.info("The guest's memory is taken.")
       const now = await takeDump(qmp, join(runDirectory, FILES.vmcore), {
         maxBytes: request.vmcoreMaxBytes,

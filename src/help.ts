@@ -1,6 +1,6 @@
 import { flagOf, type Option, optionsOf } from './options.js'
 import { EXIT_STATUS } from './result.js'
-import { type Flag, OWN_FLAGS, VERBS } from './verbs.js'
+import { argumentText, type Flag, OWN_FLAGS, VERBS } from './verbs.js'
 
 const USAGE = `kc: does a kernel build, boot, and pass these commands?
 
@@ -18,9 +18,14 @@ function columns(left: string, right: string): string {
 
 function verbs(): string {
   const flag = ({ name, value }: Flag) => ` [--${name}${value ? ` ${value}` : ''}]`
-  return VERBS.map(({ words, argument, flags, help }) =>
-    columns(`  kc ${words.join(' ')}${flags.map(flag).join('')}${argument ? ` ${argument}` : ''}`, help),
-  ).join('')
+  return VERBS.map(verb => {
+    const argument = argumentText(verb)
+    const { words, flags, help } = verb
+    return columns(
+      `  kc ${words.join(' ')}${flags.map(flag).join('')}${argument ? ` ${argument}` : ''}`,
+      help,
+    )
+  }).join('')
 }
 
 function own(flag: Flag): string {

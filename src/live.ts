@@ -3,34 +3,20 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { archOf, noVmcoreinfo } from './arch.js'
 import { connectSocket, type Qmp, startQmp } from './boot/qmp.js'
-import { checkDump, machineOf } from './dump/check.js'
+import { archOfElf, checkDump } from './dump/check.js'
 import { probeCrash } from './dump/crash.js'
 import { type Debugger, debuggers, HOW_TO_GET, openArguments } from './dump/debuggers.js'
 import { takeDump } from './dump/take.js'
 import { InfraError, InputError } from './errors.js'
-import { guestName, type RunningGuest, runningGuests } from './host/registry.js'
+import { chooseGuest } from './guests.js'
+import { type RunningGuest, runningGuests } from './host/registry.js'
 
 const DEADLINE_SECONDS = 600
 
-/** The guest that is meant: by its name in `kc ps`, by its run directory, or the only one. Throws InputError that names the choices. */
-function chooseGuest(guests: readonly RunningGuest[], run: string | undefined): RunningGuest {
-  const choices = guests.map(guest => `\n    kc -d ${guestName(guest)}`).join('')
-  if (run !== undefined) {
-    const wanted = resolve(run)
-    const found = guests.find(guest => guest.runDirectory === wanted || guestName(guest) === run)
-    if (found) return found
-    throw new InputError(
-      `No guest runs by the name or with the run directory ${run}${choices ? `; these do:${choices}` : '.'}`,
-    )
-  }
-  const [only, ...more] = guests
-  if (!only) throw new InputError('No guest of kc runs here: --dump is for one that does.')
-  if (more.length > 0) throw new InputError(`${guests.length} guests run, say which one to dump:${choices}`)
-  return only
-}
-
-async function connect(guest: RunningGuest): Promise<Qmp> {
+/** Connects to the monitor of a guest that another kc runs. Throws InfraError if it does not answer. */
+export async function connectMonitor(guest: RunningGuest): Promise<Qmp> {
   const give = Date.now() + 5000
   const socket = await connectSocket(guest.monitor, () => Date.now() > give)
   if (!socket) throw new InfraError(`QEMU's monitor at ${guest.monitor} does not answer.`)
@@ -49,7 +35,7 @@ export async function dumpRunning(
   if (file !== undefined && existsSync(file)) throw new InputError(`dump-file: ${file} is there already.`)
   if (file !== undefined && !existsSync(dirname(file)))
     throw new InputError(`dump-file: the directory ${dirname(file)} does not exist.`)
-  const guest = chooseGuest(runningGuests(), options.run)
+  const guest = chooseGuest(runningGuests(), options.run, 'kc -d')
   const found = file === undefined ? await debuggers() : []
   if (file === undefined && found.length === 0)
     throw new InfraError(
@@ -59,14 +45,16 @@ export async function dumpRunning(
     throw new InfraError(
       "This kernel's vmlinux is on the machine that built it: start the guest with --build-host-vmlinux.",
     )
+  const arch = await archOfElf(guest.vmlinux)
+  if (arch && !archOf(arch).vmcoreinfo) throw new InfraError(`It is not dumped: ${noVmcoreinfo(arch)}`)
   const scratch = file === undefined ? await mkdtemp(join(guest.runDirectory, 'dump-')) : undefined
   const path = file ?? join(scratch ?? '', 'vmcore')
-  const qmp = await connect(guest)
+  const qmp = await connectMonitor(guest)
   try {
     const taken = await takeDump(qmp, path, {
       maxBytes: Number.MAX_SAFE_INTEGER,
       deadline: DEADLINE_SECONDS,
-      machine: await machineOf(guest.vmlinux),
+      machine: arch ? archOf(arch).machine : '',
       ...(options.cancel ? { cancel: options.cancel } : {}),
     })
     if (!taken.ok) throw new InfraError(taken.reason)

@@ -1,6 +1,6 @@
 import { flagOf, type Option, optionsOf } from './options.js'
 import { EXIT_STATUS, MEANINGS, type Verdict } from './result.js'
-import { type Flag, OWN_FLAGS, VERBS } from './verbs.js'
+import { argumentText, type Flag, OWN_FLAGS, VERBS } from './verbs.js'
 import { VERSION } from './version.js'
 
 /** A word or sentence as roff(7) takes it. */
@@ -54,12 +54,14 @@ export function manPage(): string {
         .map(option),
     ].join('\n'),
   )
-  const verbs = VERBS.map(({ words, argument, help, flags }) =>
-    [
+  const verbs = VERBS.map(verb => {
+    const argument = argumentText(verb)
+    const { words, help, flags } = verb
+    return [
       `.TP\n\\fBkc ${roff(words.join(' '))}\\fR${argument ? ` \\fI${argument}\\fR` : ''}\n${roff(sentence(help))}`,
       ...(flags.length > 0 ? ['.RS', ...flags.map(flag => entry(flag, sentence(flag.help))), '.RE'] : []),
-    ].join('\n'),
-  )
+    ].join('\n')
+  })
   return `.TH KC 1 "" "kernelcraft ${VERSION}" "User Commands"
 .SH NAME
 kc \\- build a kernel, boot it over a snapshot of this machine, run commands, say what went wrong

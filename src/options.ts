@@ -90,9 +90,9 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'ARCH',
     group: 'config',
-    choices: ['x86_64', 'arm64'],
-    help: "architecture: x86_64, arm64 (default: this machine's)",
-    more: "Another one than the machine's is cross-compiled, emulated, and needs a `root` of its own.",
+    choices: ['x86_64', 'arm64', 'riscv64', 's390x', 'ppc64el'],
+    help: 'x86_64, arm64, riscv64, s390x or ppc64el',
+    more: "Default: this machine's. Another one than the machine's is cross-compiled, emulated, and needs a `root` of its own.",
   },
   {
     name: 'config-base',
@@ -112,7 +112,7 @@ export const OPTIONS: readonly Option[] = [
     project: true,
     group: 'config',
     help: 'config fragment, the last one wins; repeatable',
-    more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kasan`, `lockdep`, `ubsan`, `kvm-host`, `disk` (ext4), `network` (bridge, tun).',
+    more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kasan`, `lockdep`, `ubsan`, `kvm-host`, `disk` (ext4), `network` (bridge, tun), `numa`.',
   },
   {
     name: 'config-items',
@@ -281,6 +281,7 @@ export const OPTIONS: readonly Option[] = [
     default: 'none',
     group: 'guest',
     help: 'none, user, bridge[=BR], loop',
+    more: "`user` is QEMU's own network with a way out; `bridge` one of this machine's bridges (virbr0), where the guest asks for an address; `loop` two devices that see each other.",
   },
   {
     name: 'disk',

@@ -11,6 +11,7 @@ import { fetchVmlinux } from './elsewhere.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
 import { guestEar } from './evidence.js'
 import { type Examined, examine, vmcoreCamera } from './examine.js'
+import { bridgeOf, requireBridge } from './host/bridge.js'
 import { reapGuests } from './host/registry.js'
 import { requireTools } from './host/tools.js'
 import { findVirtme } from './host/virtme.js'
@@ -235,6 +236,8 @@ async function preflight(request: Request, log: Log): Promise<void> {
   const compiles = (!request.skipBuild && !request.buildHost) || request.modules.length > 0
   const needs = compiles ? (['source', 'build', 'boot'] as const) : (['source', 'boot'] as const)
   await requireTools(needs, request.arch, 'This run')
+  const bridge = bridgeOf(request.network)
+  if (bridge !== undefined) requireBridge(bridge)
   await findVirtme()
 }
 

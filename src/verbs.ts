@@ -19,10 +19,18 @@ export interface Verb {
   words: readonly string[]
   /** placeholder of what follows */
   argument?: string
+  /** that may be left out */
+  optional?: boolean
+  /** it names a guest that runs */
+  guests?: boolean
   choices?: readonly string[]
   help: string
   flags: readonly Flag[]
 }
+
+/** A verb's argument as help shows it; empty if it takes none. */
+export const argumentText = ({ argument, optional }: Verb): string =>
+  argument === undefined ? '' : optional ? `[${argument}]` : argument
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof SHELLS)[number]
@@ -48,6 +56,14 @@ export const VERBS: readonly Verb[] = [
     ],
   },
   { words: ['ps'], help: 'guests of kc that run; kc -d NAME dumps one', flags: [JSON_FLAG] },
+  {
+    words: ['attach'],
+    argument: 'NAME',
+    optional: true,
+    guests: true,
+    help: 'one more shell in a guest that runs',
+    flags: [],
+  },
   { words: ['smoke'], help: "the demonstration, with the distribution's kernel", flags: [] },
   { words: ['cache'], help: 'kernels that were built and are kept', flags: [JSON_FLAG] },
   {

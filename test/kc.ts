@@ -99,19 +99,10 @@ export async function guest(
 
 /** Kernels of other configurations have a cache of their own, so that each stays built. */
 export const KASAN_CACHE = join(CACHE, 'kasan')
+export const SMALL_CONFIG = join(ROOT, 'test', 'fixtures', 'small.config')
 export const KASAN_KERNEL = [
-  '-r',
-  'distro',
-  '-c',
-  '6.12',
-  '-f',
-  'test',
-  '-f',
-  'kasan',
-  '-f',
-  'lockdep',
-  '-f',
-  'kmemleak',
+  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', 'kasan', '-f', 'lockdep', '-f', 'kmemleak'],
+  ...['-f', 'numa', '-f', SMALL_CONFIG],
 ] as const
 export const OLD_KERNEL = ['-r', 'distro', '-c', '6.1', '-f', 'test'] as const
 

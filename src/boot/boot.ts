@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type ArchName, archOf, isNative } from '../arch.js'
 import type { Kernel } from '../build/build.js'
 import { InfraError } from '../errors.js'
+import { bridgeOf } from '../host/bridge.js'
 import { kvmState, noteKvm } from '../host/kvm.js'
 import { lastLines, run } from '../host/processes.js'
 import { findVirtme } from '../host/virtme.js'
@@ -96,10 +97,12 @@ export async function boot(
   await writeShare(guestFiles(at.runDirectory).share, request, {
     directory: request.cwd ?? at.directory,
     hostname: terminal ? hostname() : 'kernelcraft',
+    firstTerminal: archOf(request.arch).firstTerminal,
     hasModules: kernel.modules !== undefined,
     load: options.load ?? [],
     ignoreSetuid: snapshot.kind === 'user-namespace',
     masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
+    dhcp: bridgeOf(request.network) !== undefined,
     ...(request.network === 'user' ? { resolver: '10.0.2.3' } : {}),
     ...(terminal
       ? {

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { archOf, isNative } from '../arch.js'
 import { InputError } from '../errors.js'
+import { bridgeOf, macOf } from '../host/bridge.js'
 import type { Request } from '../request.js'
 
 export interface GuestCommand {
@@ -36,7 +37,10 @@ export function guestSockets(directory: string) {
     monitor: join(directory, 'monitor'),
     console: join(directory, 'console'),
     terminal: join(directory, 'terminal'),
-    window: join(directory, 'window'),
+    /** a FIFO: what is asked of the guest's init, by whoever does it */
+    requests: join(directory, 'requests'),
+    /** the console of a shell that joined later, see attach.ts */
+    shell: (number: number) => join(directory, `shell-${number}`),
   }
 }
 
@@ -52,7 +56,7 @@ export function kernelCommandLine(request: Request, accel: 'kvm' | 'tcg'): strin
     `rootflags=${MOUNT_9P},access=any`,
     'ro',
     ...console,
-    // a panic is told to QEMU by pvpanic; where that is missing, it ends QEMU as a reboot
+    // a panic is told to QEMU; where it is not, it ends QEMU as a reboot
     'panic=-1',
     ...(accel === 'tcg' ? emulated : []),
     'net.ifnames=0',
@@ -106,7 +110,7 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     '-device',
     `virtio-9p-${bus},fsdev=${id},mount_tag=${id}`,
   ]
-  const { qemu, machineOptions, bus, pvpanic } = archOf(request.arch)
+  const { qemu, machineOptions, threads, bus, panic, vmcoreinfo } = archOf(request.arch)
   return [
     ...(isNative(request.arch) ? [] : ['--arch', qemu]),
     '--kimg',
@@ -118,7 +122,7 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     '--force-9p',
     '--disable-microvm',
     '--disable-monitor',
-    '--vmcoreinfo',
+    ...(vmcoreinfo ? ['--vmcoreinfo'] : []),
     '--name',
     'kernelcraft',
     '--memory',
@@ -127,14 +131,13 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     String(request.cpus),
     ...(guest.accel === 'tcg' ? ['--disable-kvm'] : []),
     ...(request.network === 'none' ? [] : ['--net', request.network, '--no-dhcp']),
+    ...(bridgeOf(request.network) ? ['--net-mac-address', macOf(guest.runDirectory)] : []),
     ...request.disks.flatMap((disk, index) => ['--blk-disk', `disk${index}=${disk}`]),
     ...request.numa.flatMap(node => ['--numa', node]),
     ...request.opts,
     '--qemu-opts',
-    // No silent fall-back from KVM to emulation. And emulated CPUs take turns: with a thread for each, QEMU now and then
-    // runs a breakpoint that the kernel's jump label patching has taken out again, and the kernel dies of a stray int3
-    // (seen in one boot of twenty with QEMU 7.2).
-    ...(guest.accel === 'kvm' ? ['-machine', 'accel=kvm'] : ['-accel', 'tcg,thread=single']),
+    // no silent fall-back from KVM to emulation
+    ...(guest.accel === 'kvm' ? ['-machine', 'accel=kvm'] : ['-accel', `tcg,thread=${threads}`]),
     ...(guest.accel === 'tcg' && machineOptions ? ['-machine', machineOptions] : []),
     ...server('console', sockets.console, '-set', `chardev.console.logfile=${files.console}`),
     ...server('dmesg', sockets.terminal),
@@ -143,11 +146,11 @@ export function virtmeArguments(request: Request, guest: GuestCommand, socketDir
     ...port('control', `file,path=${comma(files.control)}`),
     ...port('stdout', `file,path=${comma(files.stdout)}`),
     ...port('stderr', `file,path=${comma(files.stderr)}`),
-    ...port('window', `socket,path=${comma(sockets.window)},server=on,wait=off`),
+    ...port('attach', `pipe,path=${comma(sockets.requests)}`),
     ...share('kernelcraft', files.share),
     ...(guest.modules ? share('kcmodules', guest.modules) : []),
     ...request.shares.flatMap(({ host, writable }, index) => share(`kcshare${index}`, host, writable)),
-    ...(pvpanic ? ['-device', 'pvpanic-pci'] : []),
+    ...(panic === 'pvpanic' ? ['-device', 'pvpanic-pci'] : []),
     // a dead guest stands still until its memory has been taken
     '-action',
     'panic=pause,reboot=shutdown,shutdown=pause',

@@ -1,14 +1,17 @@
 import { appendFile, writeFile } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
+import type { Arch } from '../arch.js'
 import type { Log } from '../log.js'
 import { connectSocket, type Qmp } from './qmp.js'
 
 /** What is asked of a guest that has to end soon, and where the answers go. */
 export interface Scene {
   qmp: Qmp
-  /** the socket of the serial line's character device, `console` */
-  consoleSocket: string
+  /** the socket of the serial line's character device, `console`; who connects has it alone */
+  line: () => Promise<Socket | undefined>
+  /** what goes before a sysrq key */
+  sysrq: Arch['sysrq']
   /** bytes that the console has printed so far */
   printed: () => number
   /** true if there is nobody left to ask */
@@ -53,10 +56,18 @@ async function answered(scene: Scene, before: number, patience: number, most: nu
   return true
 }
 
-/** A break on the serial line, and a key behind it: sysrq (CONFIG_MAGIC_SYSRQ_SERIAL). */
-async function press(scene: Scene, line: Socket, key: string): Promise<void> {
-  await scene.qmp.execute('chardev-send-break', { id: 'console' }, 3)
-  line.write(key)
+/** A break (CONFIG_MAGIC_SYSRQ_SERIAL) or what stands for it on the serial line, and a key behind it: sysrq. */
+async function press({ qmp, sysrq }: Scene, line: Socket, key: string): Promise<void> {
+  if (sysrq === 'break') await qmp.execute('chardev-send-break', { id: 'console' }, 3)
+  line.write(sysrq === 'break' ? key : `${sysrq}${key}`)
+}
+
+/** Connects to the serial line. What the guest prints is in the log file; here it would only fill the socket. */
+export async function takeLine(path: string, stop: () => boolean): Promise<Socket | undefined> {
+  const line = await connectSocket(path, stop)
+  line?.resume()
+  line?.on('error', () => {})
+  return line
 }
 
 /**
@@ -99,11 +110,8 @@ export async function injectNmi(scene: Scene): Promise<void> {
 }
 
 async function askKernel(scene: Scene): Promise<boolean> {
-  const line = await connectSocket(scene.consoleSocket, scene.over)
+  const line = await scene.line()
   if (!line) return false
-  // what the guest prints is in the log file; here it would only fill the socket
-  line.resume()
-  line.on('error', () => {})
   try {
     for (const [index, [key, most]] of KEYS.entries()) {
       const before = scene.printed()

@@ -15,23 +15,30 @@ export interface GuestSettings {
   /** owners of files are not what they were, so set-user-ID bits must not count */
   ignoreSetuid: boolean
   resolver?: string
+  /** ask on eth0 for an address */
+  dhcp: boolean
   terminal?: { rows: number; columns: number; type: string; colours?: string }
+  /** number of the first virtio console among /dev/hvcN */
+  firstTerminal: number
   /** the guest's name */
   hostname: string
 }
 
 const SHARE = '/run/kernelcraft'
 
-/** Runs the commands in a clean environment; sourced by nobody, started by init.sh. */
-function runScript(request: Request, settings: GuestSettings): string {
+/** Runs the work in a clean environment; sourced by nobody, started by init.sh. `own`: variables of this shell alone. */
+function runScript(
+  request: Request,
+  settings: GuestSettings,
+  { name: script, work, own }: { name: string; work: Work; own: Record<string, string> },
+): string {
   const { name = 'root', home = '/root', shell = '/bin/sh' } = request.user ?? {}
   const env = {
     HOME: home,
     USER: name,
     LOGNAME: name,
     SHELL: shell,
-    TERM: settings.terminal?.type ?? 'dumb',
-    ...(settings.terminal?.colours ? { COLORTERM: settings.terminal.colours } : {}),
+    ...own,
     KERNELCRAFT: '1',
     ...request.env,
   }
@@ -40,13 +47,21 @@ function runScript(request: Request, settings: GuestSettings): string {
     'unset BOOT_IMAGE\n',
     ...assignments,
     `cd ${shellQuote(settings.directory)} 2>/dev/null || cd /\n`,
-    become(request),
-    start(request.work),
+    become(request, script),
+    start(work),
   ].join('')
 }
 
+/** What the commands' own terminal is, if they have one. */
+function terminalVariables({ terminal }: GuestSettings): Record<string, string> {
+  return {
+    TERM: terminal?.type ?? 'dumb',
+    ...(terminal?.colours ? { COLORTERM: terminal.colours } : {}),
+  }
+}
+
 /** Goes on as another user: the script runs itself once more, with that user's rights. */
-function become({ user }: Request): string {
+function become({ user }: Request, script: string): string {
   if (!user) return ''
   const words = [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--init-groups']
   return [
@@ -54,7 +69,7 @@ function become({ user }: Request): string {
     '  export KERNELCRAFT_USER=1\n',
     // the terminal is opened anew by the shell's job control
     `  [ -t 0 ] && chown ${user.uid} "$(readlink /proc/self/fd/0)"\n`,
-    `  exec setpriv ${words.join(' ')} -- /bin/sh ${SHARE}/run.sh\n`,
+    `  exec setpriv ${words.join(' ')} -- /bin/sh ${SHARE}/${script}\n`,
     'fi\nunset KERNELCRAFT_USER\n',
   ].join('')
 }
@@ -89,16 +104,23 @@ export async function writeShare(
     KC_LOAD: settings.load.length > 0 ? '1' : '',
     KC_MASKS: settings.masks.length > 0 ? '1' : '',
     KC_NOSUID: settings.ignoreSetuid ? '1' : '',
+    KC_DHCP: settings.dhcp ? '1' : '',
     KC_RESOLVER: settings.resolver ?? '',
     KC_TERMINAL: settings.terminal ? '1' : '',
+    KC_HVC: String(settings.firstTerminal),
     KC_ROWS: String(settings.terminal?.rows ?? 24),
     KC_COLUMNS: String(settings.terminal?.columns ?? 80),
   }
   const text = Object.entries(variables)
     .map(([name, value]) => `${name}=${shellQuote(value)}\n`)
     .join('')
+  const scripts = [
+    { name: 'run.sh', work: request.work, own: terminalVariables(settings) },
+    // for who joins later; init.sh knows that terminal
+    { name: 'attach.sh', work: { kind: 'shell' } as const, own: {} },
+  ]
   await Promise.all([
-    copyFile(asset('boot/guest/init.sh'), join(directory, 'init.sh')),
+    ...['init.sh', 'dhcp.sh'].map(name => copyFile(asset(`boot/guest/${name}`), join(directory, name))),
     writeFile(join(directory, 'settings'), text),
     writeFile(join(directory, 'hostname'), `${settings.hostname}\n`),
     writeFile(
@@ -109,7 +131,7 @@ export async function writeShare(
     ),
     writeFile(join(directory, 'modules'), settings.load.map(name => `${name}\n`).join('')),
     writeFile(join(directory, 'masks'), settings.masks.map(path => `${path}\n`).join('')),
-    writeFile(join(directory, 'run.sh'), runScript(request, settings)),
+    ...scripts.map(script => writeFile(join(directory, script.name), runScript(request, settings, script))),
     writeFile(join(directory, 'script'), scriptText(request.work), { mode: 0o755 }),
   ])
 }

@@ -5,6 +5,7 @@ import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { archOf } from '../arch.js'
 import { childEnvironment } from '../host/environment.js'
 import { processId } from '../host/proc.js'
 import { guardGroup, killGroup } from '../host/processes.js'
@@ -13,11 +14,12 @@ import type { Log } from '../log.js'
 import type { Request } from '../request.js'
 import { type GuestCommand, guestFiles, guestSockets, virtmeArguments } from './command.js'
 import { hearControl } from './control.js'
-import { injectNmi, interrogate } from './forensics.js'
+import { injectNmi, interrogate, takeLine } from './forensics.js'
 import { expiry, type GuestLimits, type Outcome } from './outcome.js'
 import { connectSocket, type Qmp, type QmpEvent, startQmp } from './qmp.js'
+import { askGuest, makeRequests } from './requests.js'
 import { type Tail, tailFile } from './tail.js'
-import { bridgeTerminal, type Terminal } from './terminal.js'
+import { joinTerminal, type Terminal } from './terminal.js'
 
 const POLL_MS = 20
 /** the console of a guest that has panicked is read until it is silent for so long */
@@ -58,9 +60,11 @@ export async function superviseGuest(
   options: Watching,
 ): Promise<Outcome> {
   const { log, cancel } = options
+  const arch = archOf(request.arch)
   const files = guestFiles(guest.runDirectory)
   const socketDirectory = await mkdtemp(join(tmpdir(), 'kc-'))
   const sockets = guestSockets(socketDirectory)
+  await makeRequests(sockets.requests)
   for (const path of [files.console, files.stdout, files.stderr, files.control, files.virtme])
     writeFileSync(path, '')
   const virtmeLog = openSync(files.virtme, 'a')
@@ -183,7 +187,15 @@ export async function superviseGuest(
     qemuUp = seconds()
     qmp = await startQmp(socket, onEvent)
   })().catch(error => log.detail(`monitor: ${error}`))
-  const bridge = options.terminal && bridgeTerminal(options.terminal, sockets, () => exited)
+  const held = arch.repeatsUnread ? takeLine(sockets.console, () => exited) : undefined
+  const onResize = (size: { rows: number; columns: number }) =>
+    void askGuest(sockets.requests, { word: 'size', number: 0, ...size })
+  const { terminal } = options
+  const sitting =
+    terminal &&
+    connectSocket(sockets.terminal, () => exited).then(found =>
+      found && !exited ? joinTerminal(terminal, found, onResize) : undefined,
+    )
 
   // the end, whoever brings it about; what is still to be learned comes before it
   const stop = (learn: () => Promise<void> = async () => {}) => {
@@ -202,10 +214,10 @@ export async function superviseGuest(
   const dump = async (reason: DumpReason) => {
     if (qmp && !exited && !(await options.dump(qmp, reason))) await killGroup(pid)
   }
-  /** A kernel that panics tells QEMU before it has printed everything: after the dump it may go on to its end. */
+  /** With pvpanic a kernel tells QEMU before it has printed everything: after the dump it may go on to its end. */
   const letDie = async () => {
     await dump('panic')
-    if (exited || cancel?.aborted) return
+    if (exited || cancel?.aborted || arch.panic !== 'pvpanic') return
     await qmp?.execute('cont', {}, 2).catch(error => log.detail(`cont: ${error}`))
     const give = seconds() + PANIC_MOST_SECONDS
     while (!exited && endedAt === undefined && seconds() < give) await pause(POLL_MS)
@@ -214,7 +226,8 @@ export async function superviseGuest(
     if (!qmp || exited) return
     const scene = {
       qmp,
-      consoleSocket: sockets.console,
+      line: () => held ?? takeLine(sockets.console, () => exited || cancel?.aborted === true),
+      sysrq: arch.sysrq,
       printed: () => consoleTail.size,
       over: () => exited || cancel?.aborted === true,
       registers: files.registers,
@@ -269,7 +282,8 @@ export async function superviseGuest(
   for (const tail of tails) tail.close()
   await monitor
   qmp?.close()
-  await bridge?.close()
+  ;(await held)?.destroy()
+  ;(await sitting)?.leave()
   // virtme-run may end before its children
   await killGroup(pid, 500)
   await endProcesses(guest.runDirectory, leader)

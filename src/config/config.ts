@@ -54,6 +54,9 @@ export async function configure(
   return config
 }
 
+/** more options of ours that give way to the user's are told in one line */
+const MOST_LEFT_OUT = 4
+
 /** Kconfig on another machine: a directory for the build, whose files can be read and written, and make. */
 export interface Elsewhere {
   /** absolute path of the build directory there */
@@ -235,8 +238,13 @@ async function judgeLosses(
   const userSpoke = asks.some(ask => ask.by === 'user')
   const yields = (ask: Ask) =>
     ask.by === 'kernelcraft' && (userSpoke || ask.optional || reasons.get(ask.name)?.known === false)
-  for (const ask of lost.filter(yields).filter(ask => !ask.optional))
-    at.log.warning(`Left out: ${describe(ask)}`)
+  const left = lost.filter(ask => yields(ask) && !ask.optional)
+  if (left.length <= MOST_LEFT_OUT) for (const ask of left) at.log.warning(`Left out: ${describe(ask)}`)
+  else {
+    const names = left.map(({ name }) => `CONFIG_${name}`).join(', ')
+    at.log.warning(`${left.length} options of KernelCraft's own were left out (--verbose says why): ${names}`)
+    for (const ask of left) at.log.detail(describe(ask))
+  }
   const failed = lost.filter(ask => !yields(ask))
   if (failed.length === 0) return
   const sentences = failed.map(describe)

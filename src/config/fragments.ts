@@ -69,8 +69,9 @@ export function collectAsks(request: Request): Ask[] {
   const base = ours
     ? [
         ...bundled('common'),
-        ...bundled(request.arch),
         ...bundled('crash-dump'),
+        // has the last word on what its machine lacks
+        ...bundled(request.arch),
         ...(request.debugInfo === 'full' ? bundled('debug-info') : []),
       ]
     : []

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { ARCH_NAMES, archOf } from '../arch.js'
+import { ARCH_NAMES, type ArchName, archOf } from '../arch.js'
 import { asset } from '../assets.js'
 import { messageOf } from '../errors.js'
 import { describeEnd, lastLines, run } from '../host/processes.js'
@@ -96,14 +96,14 @@ async function buildIdOf(file: string, cancel?: AbortSignal): Promise<string | u
   return parseBuildId(end.stdout)
 }
 
-/** What uname -m prints on the machine that an ELF file is for; empty if it is none that is known here (elf(5)). */
-export async function machineOf(path: string): Promise<string> {
+/** The architecture that an ELF file is for; undefined if it is none of ours (elf(5)). */
+export async function archOfElf(path: string): Promise<ArchName | undefined> {
   const file = await open(path, 'r')
   try {
     const head = Buffer.alloc(20)
     await file.read(head, 0, head.length, 0)
     const number = head[5] === 2 ? head.readUInt16BE(18) : head.readUInt16LE(18)
-    return ARCH_NAMES.map(archOf).find(({ elf }) => elf === number)?.machine ?? ''
+    return ARCH_NAMES.find(name => archOf(name).elf === number)
   } finally {
     await file.close()
   }

@@ -75,8 +75,13 @@ export async function createRoot(wanted: RootWanted, onLine: (line: string) => v
   })
   if (end.status !== 0) {
     const [why = describeEnd('mmdebstrap', end)] = lastLines(end.stderr, 20).filter(line => /^E:/.test(line))
+    const { firstSuite } = archOf(wanted.arch)
+    const hint =
+      firstSuite === undefined || firstSuite === suite
+        ? ''
+        : ` Debian has ${wanted.arch} since ${firstSuite}.`
     throw new SourceError(
-      `A root of ${suite} for ${wanted.arch} could not be made: ${why.replace(/^E: /, '')}`,
+      `A root of ${suite} for ${wanted.arch} could not be made: ${why.replace(/^E: /, '')}${hint}`,
       lastLines(end.stderr, 6),
     )
   }

@@ -70,7 +70,7 @@ it('of several guests one has to be named, and each has its own monitor', async 
   const directory = scratch('several')
   const unnamed = await kc(['--dump-file', join(directory, 'none')])
   expect(unnamed.status).toBe(2)
-  expect(unnamed.stderr).toMatch(/2 guests run, say which one to dump:\n +kc -d \S+\n +kc -d \S+/)
+  expect(unnamed.stderr).toMatch(/2 guests run, say which one is meant:\n +kc -d \S+\n +kc -d \S+/)
   for (const [index, { runDirectory }] of notes().entries()) {
     const dumped = await kc(['-d', runDirectory, '--dump-file', join(directory, String(index))])
     expect(dumped.status, dumped.stderr).toBe(0)
@@ -86,7 +86,7 @@ it('without a guest, or with a bad one, there is one sentence', async () => {
   const none = await kc(['-d'])
   expect([none.status, none.stderr]).toEqual([
     2,
-    'kc: No guest of kc runs here: --dump is for one that does.\n',
+    'kc: No guest of kc runs here: kc -d is for one that does.\n',
   ])
   const wrong = await kc(['-d', '/nowhere'])
   expect([wrong.status, wrong.stderr]).toEqual([

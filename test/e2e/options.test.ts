@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
-import { guest, KERNEL, kc, startKc } from '../kc.js'
+import { guest, KERNEL, kasanGuest, kc, startKc } from '../kc.js'
 
 const here = mkdtempSync(join(tmpdir(), 'kernelcraft options-'))
 afterAll(() => rmSync(here, { recursive: true, force: true }))
@@ -122,6 +122,14 @@ describe('the machine', () => {
       0,
       [expect.stringMatching(/^This kernel has no CONFIG_NUMA/)],
     ])
+  })
+
+  it('--numa makes nodes that a kernel with the fragment numa knows', async () => {
+    const nodes = ['--numa', '1G,cpus=0', '--numa', '512M,cpus=1']
+    const script = 'cd /sys/devices/system/node; for n in node[0-9]; do echo $n $(cat $n/cpulist); done'
+    const end = await kasanGuest(['-m', '1536M', '--cpus', '2', ...nodes, '-e', script])
+    expect(end.stdout.toString(), end.stderr).toBe('node0 0\nnode1 1\n')
+    expect(end.result?.warnings).toEqual([])
   })
 })
 

@@ -102,6 +102,12 @@ if [ -n "$KC_RESOLVER" ]; then
   $bb rm -f /etc/resolv.conf
   echo "nameserver $KC_RESOLVER" > /etc/resolv.conf
 fi
+# on a bridge of the host, whoever gives addresses there gives one to the guest
+if [ -n "$KC_DHCP" ]; then
+  $bb ip link set eth0 up
+  [ -n "$bb" ] && $bb udhcpc -i eth0 -n -q -t 4 -T 2 -s "$share/dhcp.sh" > /dev/null 2>&1 ||
+    echo "kernelcraft: eth0 has no address: nobody gave one (DHCP), or there is no busybox to ask" > /dev/kmsg
+fi
 
 # commands in a control group of their own, so that what they leave behind can be ended in one write
 group=/sys/fs/cgroup/kernelcraft
@@ -152,6 +158,58 @@ remove_modules() {
   echo scan > "$leaks"
   while IFS= read -r line; do echo "leak $line" >&3; done < "$leaks"
 }
+# What the host asks for while the guest runs, a line each: `size NUMBER ROWS COLUMNS` for a terminal's window,
+# `attach NUMBER ROWS COLUMNS TERM COLORTERM` for one more shell on a console of its own (kc attach), `leave NUMBER` when
+# nobody sits at that console any more. Number 0 is the terminal of the commands.
+attend() {
+  while read -r word number rows columns type colours; do
+    terminal=/dev/hvc$((KC_HVC + number))
+    case $word in
+      size) $bb stty -F "$terminal" rows "$rows" cols "$columns" ;;
+      attach)
+        attach &
+        eval "shell_$number=$!"
+        ;;
+      leave) eval "kill -s HUP \"\$shell_$number\"" 2>/dev/null ;;
+    esac
+  done < "$port_attach"
+}
+attach() {
+  # a console that was plugged in just now is not there at once
+  tries=0
+  until (: < "$terminal") 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" = 50 ]; then
+      echo "left $number" >&3
+      return
+    fi
+    $bb sleep 0.1
+  done
+  # what a shell starts with & is deaf to Ctrl-C for good, unless somebody gives it its ears back
+  hear=
+  env --default-signal=INT,QUIT true 2>/dev/null && hear='env --default-signal=INT,QUIT'
+  (
+    exec 3>&- 4>&- 5>&-
+    exec < "$terminal" > "$terminal" 2>&1
+    # set while it is open: the last close forgets the size
+    $bb stty sane rows "$rows" cols "$columns" iutf8
+    export TERM="$type" ${colours:+COLORTERM="$colours"}
+    exec $hear $bb setsid -c /bin/sh "$share/attach.sh"
+  ) &
+  shell=$!
+  trap 'kill -s HUP "$shell"' HUP
+  echo "attached $number" >&3
+  wait "$shell"
+  code=$?
+  # a hang-up ends the wait, not yet the shell
+  while kill -s 0 "$shell" 2>/dev/null; do
+    wait "$shell"
+    code=$?
+  done
+  echo "left $number $code" >&3
+}
+attend 4>&- 5>&- &
+
 if [ -n "$KC_LOAD" ]; then
   echo commands >&3
   load_modules
@@ -160,15 +218,12 @@ fi
 if [ -n "$refused" ]; then
   : # the commands are about modules that are not there
 elif [ -n "$KC_TERMINAL" ]; then
-  # the window's size, as it changes
-  while read -r rows columns; do
-    $bb stty -F /dev/hvc0 rows "$rows" cols "$columns"
-  done < "$port_window" &
+  terminal=/dev/hvc$KC_HVC
   echo commands >&3
   (
     [ -n "$group" ] && echo 0 > "$group/cgroup.procs"
     exec 3>&- 4>&- 5>&-
-    exec < /dev/hvc0 > /dev/hvc0 2>&1
+    exec < "$terminal" > "$terminal" 2>&1
     # set while it is open: the last close forgets the size
     $bb stty sane rows "$KC_ROWS" cols "$KC_COLUMNS" iutf8
     exec $bb setsid -c /bin/sh "$share/run.sh"

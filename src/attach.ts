@@ -1,0 +1,195 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { guestFiles, guestSockets } from './boot/command.js'
+import { connectSocket, type Qmp } from './boot/qmp.js'
+import { askGuest, MOST_SHELLS } from './boot/requests.js'
+import { tailFile } from './boot/tail.js'
+import { joinTerminal, type Terminal } from './boot/terminal.js'
+import { InfraError, InputError } from './errors.js'
+import { chooseGuest } from './guests.js'
+import { isAlive, type ProcessId, processId } from './host/proc.js'
+import { guestName, type RunningGuest, runningGuests } from './host/registry.js'
+import { connectMonitor } from './live.js'
+
+/** a guest that is still booting, or busy, has so long to open a shell */
+const ANSWER_SECONDS = 60
+const POLL_MS = 20
+
+/**
+ * Opens one more shell in a guest that runs, on a console that is plugged in for it, and connects this terminal to it
+ * until the shell or the guest ends. Returns the shell's status; 0 where the guest has ended. Throws InputError where no
+ * guest or not just one is meant, InfraError where it does not answer.
+ */
+export async function attach(
+  options: { guest?: string; terminal?: Terminal; type?: string; colours?: string; cancel: AbortSignal },
+  say: (line: string) => void,
+): Promise<number> {
+  const { terminal, cancel } = options
+  if (!terminal) throw new InputError('attach opens a shell: it needs a terminal.')
+  const guest = chooseGuest(runningGuests(), options.guest, 'kc attach')
+  const sockets = guestSockets(dirname(guest.monitor))
+  const { number, abandoned } = takeNumber(sockets.shell)
+  const heard = hearControlOf(guest.runDirectory, number)
+  try {
+    // whoever sat there was killed, and its shell may still run
+    if (abandoned) {
+      await askGuest(sockets.requests, { word: 'leave', number })
+      const give = Date.now() + 3000
+      while (!heard().left && Date.now() < give) await pause(POLL_MS)
+      heard.forget()
+    }
+    const qmp = await connectMonitor(guest)
+    try {
+      await plugConsoles(qmp, number, sockets.shell)
+    } finally {
+      qmp.close()
+    }
+    // connected before anything is printed there: what nobody reads is lost
+    const give = Date.now() + 5000
+    const console = await connectSocket(sockets.shell(number), () => Date.now() > give)
+    if (!console) throw new InfraError('QEMU does not connect the console that was plugged in.')
+    try {
+      const { rows, columns } = terminal.output
+      const shell = { word: 'attach', number, rows, columns } as const
+      await askGuest(sockets.requests, { ...shell, type: options.type ?? 'xterm', colours: options.colours })
+      if (!(await opened(guest, heard, cancel))) return 1
+      const joined = joinTerminal(terminal, console, size => {
+        void askGuest(sockets.requests, { word: 'size', number, ...size })
+      })
+      try {
+        while (!joined.over && !heard().left && !cancel.aborted) await pause(POLL_MS)
+        if (cancel.aborted) await askGuest(sockets.requests, { word: 'leave', number })
+        // what the shell printed last comes by another way than the word that it has ended
+        if (heard().left) await pause(5 * POLL_MS)
+      } finally {
+        joined.leave()
+      }
+      const { left, status } = heard()
+      say(how(left, joined.over))
+      return status ?? (cancel.aborted ? 1 : 0)
+    } finally {
+      console.destroy()
+    }
+  } finally {
+    heard.close()
+    rmSync(lockOf(sockets.shell(number)), { force: true })
+  }
+}
+
+const how = (left: boolean, over: boolean) =>
+  left ? 'The shell has ended; the guest runs on.' : over ? 'The guest has ended.' : 'Left the guest.'
+
+/** Waits for the shell; false if the person did not. Throws InfraError if none comes. */
+async function opened(guest: RunningGuest, heard: () => HeardOf, cancel: AbortSignal): Promise<boolean> {
+  const give = Date.now() + ANSWER_SECONDS * 1000
+  while (!heard().attached) {
+    if (cancel.aborted) return false
+    if (heard().left || Date.now() > give || !isAlive(guest.owner))
+      throw new InfraError(
+        `The guest opens no further shell: it has ended, or hangs (\`kc -d ${guestName(guest)}\` dumps it).`,
+      )
+    await pause(POLL_MS)
+  }
+  return true
+}
+
+const lockOf = (path: string) => `${path}.lock`
+
+/** Takes a console that no other kc sits at: each has a file that names who does. Throws InfraError if there is none. */
+function takeNumber(path: (number: number) => string): { number: number; abandoned: boolean } {
+  for (let number = 1; number <= MOST_SHELLS; number++) {
+    const file = lockOf(path(number))
+    const abandoned = isStale(file)
+    if (abandoned) rmSync(file, { force: true })
+    if (takeLock(file)) return { number, abandoned }
+  }
+  throw new InfraError(`${MOST_SHELLS} shells have joined this guest, and it has no more consoles: end one.`)
+}
+
+function isStale(path: string): boolean {
+  try {
+    return !isAlive(JSON.parse(readFileSync(path, 'utf8')) as ProcessId)
+  } catch {
+    return false
+  }
+}
+
+function takeLock(path: string): boolean {
+  try {
+    writeFileSync(path, JSON.stringify(processId(process.pid)), { flag: 'wx' })
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Plugs consoles in up to this number, where they are not there yet; they stay. In their order, since the kernel gives
+ * them names as they come (hvc_alloc of drivers/tty/hvc/hvc_console.c).
+ */
+async function plugConsoles(qmp: Qmp, number: number, path: (number: number) => string): Promise<void> {
+  const unlessThere = async (command: string, args: Record<string, unknown>) => {
+    try {
+      await qmp.execute(command, args)
+    } catch (error) {
+      if (!/duplicate|exists/i.test(String(error)))
+        throw new InfraError(`The guest takes no console: ${error}`)
+    }
+  }
+  for (let each = 1; each <= number; each++) {
+    const id = `kc-shell-${each}`
+    const addr = { type: 'unix', data: { path: path(each) } }
+    await unlessThere('chardev-add', {
+      id,
+      backend: { type: 'socket', data: { addr, server: true, wait: false } },
+    })
+    await unlessThere('device_add', {
+      driver: 'virtconsole',
+      bus: 'kc-serial.0',
+      chardev: id,
+      id: `${id}-port`,
+    })
+  }
+}
+
+interface HeardOf {
+  attached: boolean
+  left: boolean
+  status?: number
+}
+
+/** What the guest's init says of one console from now on; asked again and again. */
+function hearControlOf(
+  runDirectory: string,
+  number: number,
+): (() => HeardOf) & { forget(): void; close(): void } {
+  let state: HeardOf = { attached: false, left: false }
+  let rest = ''
+  let skipping = true
+  const tail = tailFile(guestFiles(runDirectory).control, chunk => {
+    if (skipping) return
+    const lines = (rest + chunk.toString('latin1')).split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) {
+      const [word, who, status] = line.split(' ')
+      if (who !== String(number)) continue
+      if (word === 'attached') state.attached = true
+      if (word !== 'left') continue
+      state.left = true
+      if (/^\d{1,3}$/.test(status ?? '')) state.status = Number(status)
+    }
+  })
+  while (tail.poll()) {
+    // of an earlier shell
+  }
+  skipping = false
+  const ask = () => {
+    tail.poll()
+    return state
+  }
+  const forget = () => {
+    state = { attached: false, left: false }
+  }
+  return Object.assign(ask, { forget, close: tail.close })
+}
