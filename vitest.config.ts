@@ -4,6 +4,15 @@ import { defineConfig } from 'vitest/config'
 /** GitHub's language service: its modules import JSON as only bundlers do, and name source maps that are not shipped. */
 const LANGUAGE_SERVICE = /node_modules\/(@actions\/(languageservice|workflow-parser|expressions)|cronstrue)\/.*\.js$/
 
+/** Tests that mind other guests, or the kernel that was built last. */
+const ALONE = ['action', 'dump', 'kvm', 'processes', 'readme', 'shell'].map(name => `test/e2e/${name}.test.ts`)
+
+const E2E = {
+  globalSetup: ['test/e2e/global-setup.ts'],
+  testTimeout: 300_000,
+  hookTimeout: 3_600_000,
+}
+
 export default defineConfig({
   test: {
     projects: [
@@ -28,13 +37,22 @@ export default defineConfig({
       { test: { name: 'lint', include: ['test/lint/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 900_000 } },
       {
         test: {
+          ...E2E,
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          globalSetup: ['test/e2e/global-setup.ts'],
-          // guests are emulated on two cores: one at a time
+          exclude: ALONE,
+          // guests are emulated by one thread each, and machines have two cores at least
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...E2E,
+          name: 'e2e-alone',
+          include: ALONE,
           fileParallelism: false,
-          testTimeout: 300_000,
-          hookTimeout: 3_600_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

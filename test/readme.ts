@@ -165,7 +165,7 @@ export async function walk(): Promise<string> {
 
 const HEAD = `# KernelCraft's README, walked through
 
-Written by \`npx vitest run --project e2e test/e2e/readme.test.ts -u\`: each line was typed, and what stands below it was
+Written by \`npx vitest run test/e2e/readme.test.ts -u\`: each line was typed, and what stands below it was
 seen. kernel.org is a git server on the test's machine with trees of the same names, whose tags are all the
 distribution's 6.12. Guests are emulated. Times, sizes, versions and ids are left out, so that a test can compare.
 `

@@ -11,7 +11,7 @@ describe.each(SMALL_ARCHES)('--arch %s', arch => {
     const end = await smallGuest(arch, ['-e', 'uname -m; id -u; awk "BEGIN { print 6 * 7 }"; exit 3'])
     expect(end.stdout.toString(), end.stderr).toBe(`${archOf(arch).machine}\n0\n42\n`)
     expect([end.result?.verdict, end.result?.exitCode, end.result?.kernel?.arch]).toEqual([
-      'command-failed',
+      'test-failed',
       3,
       arch,
     ])

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeRoot, SMALL_ARCHES, SMALL_CACHE, smallKernel } from '../arches.js'
 import {
   ARM64_KERNEL,
   ARM64_ROOT,
@@ -15,7 +16,9 @@ import {
 
 /** Builds the kernels that the e2e tests boot, once. */
 export default async function setup(): Promise<void> {
-  for (const words of [[], ['--arch', 'arm64']]) {
+  // each project of vitest.config.ts asks for it, and nothing has changed since the first did
+  if (process.env.KERNELCRAFT_TESTS_READY) return
+  for (const words of [[], ...['arm64', ...SMALL_ARCHES].map(arch => ['--arch', arch])]) {
     const ready = await kc(['doctor', '--install', ...words])
     if (ready.status !== 0) throw new Error(`kc doctor --install: ${ready.stdout}${ready.stderr}`)
   }
@@ -38,6 +41,9 @@ export default async function setup(): Promise<void> {
     ...missing.map(([, name]) => name),
     // for kc root without root rights
     ...(existsSync('/usr/bin/newuidmap') ? [] : ['uidmap']),
+    // for a busybox of an architecture that this release of Debian does not have
+    ...(existsSync('/usr/riscv64-linux-gnu/include/stdio.h') ? [] : ['libc6-dev-riscv64-cross']),
+    ...(existsSync('/usr/bin/bzip2') || existsSync('/bin/bzip2') ? [] : ['bzip2']),
   ]
   const apt = (...words: string[]) =>
     execFileSync('apt-get', words, {
@@ -49,11 +55,14 @@ export default async function setup(): Promise<void> {
     apt('install', '-y', '--no-install-recommends', ...packages)
   }
   // what is the same for all kernels is shared
-  mkdirSync(KASAN_CACHE, { recursive: true })
-  for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash']) {
-    mkdirSync(join(CACHE, room), { recursive: true })
-    if (!existsSync(join(KASAN_CACHE, room))) symlinkSync(join('..', room), join(KASAN_CACHE, room))
+  for (const cache of [KASAN_CACHE, SMALL_CACHE]) {
+    mkdirSync(cache, { recursive: true })
+    for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash']) {
+      mkdirSync(join(CACHE, room), { recursive: true })
+      if (!existsSync(join(cache, room))) symlinkSync(join('..', room), join(cache, room))
+    }
   }
+  for (const arch of SMALL_ARCHES) await makeRoot(arch)
   if (!existsSync(join(ARM64_ROOT, 'bin', 'sh'))) {
     rmSync(ARM64_ROOT, { recursive: true, force: true })
     const made = await kc(['root', 'create', '--arch', 'arm64', ARM64_ROOT])
@@ -64,6 +73,7 @@ export default async function setup(): Promise<void> {
     [OLD_KERNEL, CACHE],
     [KASAN_KERNEL, KASAN_CACHE],
     [ARM64_KERNEL, CACHE],
+    ...SMALL_ARCHES.map(arch => [smallKernel(arch), SMALL_CACHE] as const),
   ] as const
   for (const [kernel, cache] of kernels) {
     const built = await kc([...kernel, '--accel', 'tcg', '-e', 'true'], { env: { KERNELCRAFT_CACHE: cache } })
@@ -72,4 +82,5 @@ export default async function setup(): Promise<void> {
   const again = await guest(['-e', 'uname -r'])
   if (!/^6\.12\.\d+-rc\n$/.test(again.stdout.toString()))
     throw new Error(`unexpected kernel: ${again.stdout}`)
+  process.env.KERNELCRAFT_TESTS_READY = '1'
 }
