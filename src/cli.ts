@@ -27,9 +27,9 @@ import { repeatCommand } from './report/repeat.js'
 import { makeRunDirectory } from './report/rundir.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
 import { triageJson, triageText } from './report/triage.js'
-import { parseArch, parseBuildHost, parseChoice, parseMaxSize, parseRequest, parseTree } from './request.js'
+import { parseBuildHost, parseRequest, parseTree } from './request.js'
 import { EXIT_INVALID_INPUT, EXIT_STATUS } from './result.js'
-
+import { parseArch, parseChoice, parseMaxSize } from './values.js'
 import { type Flag, OWN_FLAGS, SHELLS, VERBS } from './verbs.js'
 import { VERSION } from './version.js'
 
@@ -161,7 +161,11 @@ async function makeRoot(directory: string, options: RootOptions): Promise<number
     ...(mirror ? { mirror } : {}),
     include: include.split(/[\s,]+/).filter(Boolean),
   }
-  const made = await createRoot(wanted, line => process.stderr.write(`    ${line}\n`))
+  const made = await createRoot(
+    wanted,
+    line => process.stderr.write(`    ${line}\n`),
+    cancelOn('SIGINT', 'SIGTERM', 'SIGHUP'),
+  )
   if (!made.configured)
     process.stderr.write(
       `This machine runs no ${wanted.arch} programs: packages were unpacked, their scripts have not run.\n`,

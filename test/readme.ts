@@ -3,6 +3,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } 
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { makeBridge } from './bridge.js'
 import { ARM64_ROOT, CACHE, KC, ROOT, scratch } from './kc.js'
 import { freePort, startBuildServer } from './sshd.js'
 
@@ -64,8 +65,8 @@ const steps = (host: string): Step[] => [
   },
   {
     title: 'Options of virtme-run',
-    text: '`-o` hands them on.',
-    type: "kc -s -o '--net user' -e 'ls /sys/class/net'",
+    text: '`-o` hands them on. Here the machine has a bridge virbr0, with a server of addresses on it, and a line `allow virbr0` in /etc/qemu/bridge.conf.',
+    type: "kc -s -o '--net bridge' -e 'ip -4 -o addr show eth0 | grep -o inet.*/24'",
   },
   {
     title: 'Another architecture',
@@ -99,6 +100,7 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/\b[0-9a-f]{12}\b/g, '(sha)'],
   [/results: .*/g, 'results: ~/.cache/kernelcraft/runs/...'],
   [/127\.0\.0\.1:\d+/g, 'builder'],
+  [/inet 10\.\d+\.\d+\.\d+/g, 'inet (address)'],
 ]
 
 function tidy(text: string, home: string): string {
@@ -122,6 +124,9 @@ export async function walk(): Promise<string> {
   for (const name of ['.rustup', '.cargo'])
     if (existsSync(join(homedir(), name))) symlinkSync(join(homedir(), name), join(home, name))
   const linux = makeCheckout(home, `git://127.0.0.1:${port}`)
+  const bridge = makeBridge('virbr0', 78)
+  bridge.rules('allow virbr0\n')
+  const addresses = bridge.serveAddresses()
   const agent = execFileSync('ssh-agent', ['-s'], { encoding: 'utf8' })
   const env = {
     ...{
@@ -159,6 +164,8 @@ export async function walk(): Promise<string> {
   } finally {
     spawnSync('ssh-agent', ['-k'], { env })
     daemon.kill('SIGKILL')
+    addresses.stop()
+    bridge.close()
     server.close()
   }
 }

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type ArchName, archOf, isNative } from '../arch.js'
 import { InputError, SourceError } from '../errors.js'
-import { describeEnd, lastLines, run } from './processes.js'
+import { describeEnd, type Finished, lastLines, run } from './processes.js'
 import { requireTools } from './tools.js'
 
 export interface RootWanted {
@@ -37,7 +37,11 @@ const DEADLINE_SECONDS = 3600
  * and what their scripts would have made and every program expects (users, groups, awk) is made here. Throws InputError,
  * InfraError where mmdebstrap is missing, SourceError for what the archive does not have.
  */
-export async function createRoot(wanted: RootWanted, onLine: (line: string) => void): Promise<RootMade> {
+export async function createRoot(
+  wanted: RootWanted,
+  onLine: (line: string) => void,
+  cancel?: AbortSignal,
+): Promise<RootMade> {
   const directory = resolve(wanted.directory)
   if (existsSync(directory) && (await readdir(directory).catch(() => [''])).length > 0)
     throw new InputError(
@@ -61,18 +65,25 @@ export async function createRoot(wanted: RootWanted, onLine: (line: string) => v
     asRoot ? directory : '-',
     ...(wanted.mirror ? [wanted.mirror] : []),
   ]
-  await mkdir(directory, { recursive: true })
+  const first = await mkdir(directory, { recursive: true })
   // what is made as other users' is taken over: a root whose files its owner may not read could not be exported
   const [file, words] = asRoot
     ? ['mmdebstrap', args]
     : ['sh', ['-c', TAKE_OVER, 'kernelcraft', directory, ...args]]
-  const end = await run({
-    file,
-    args: words,
-    environment: 'network',
-    deadline: DEADLINE_SECONDS,
-    onLine,
-  })
+  let end: Finished | undefined
+  try {
+    end = await run({
+      file,
+      args: words,
+      environment: 'network',
+      deadline: DEADLINE_SECONDS,
+      onLine,
+      ...(cancel ? { cancel } : {}),
+    })
+  } finally {
+    // half a root is none, and would be in the way of the next try
+    if (end?.status !== 0) await removeMade(directory, first)
+  }
   if (end.status !== 0) {
     const [why = describeEnd('mmdebstrap', end)] = lastLines(end.stderr, 20).filter(line => /^E:/.test(line))
     const { firstSuite } = archOf(wanted.arch)
@@ -87,6 +98,13 @@ export async function createRoot(wanted: RootWanted, onLine: (line: string) => v
   }
   if (!configured) await makeUsable(directory)
   return { directory, suite, configured }
+}
+
+/** Removes what was made in a directory, and the directories that were made for it, of which `first` is the outermost. */
+async function removeMade(directory: string, first: string | undefined): Promise<void> {
+  if (first !== undefined) return await rm(first, { recursive: true, force: true })
+  for (const name of await readdir(directory))
+    await rm(join(directory, name), { recursive: true, force: true })
 }
 
 /** Unpacks what mmdebstrap packs, without device nodes; its arguments are arguments, and its failure counts. */

@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { lstatSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, lstatSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { arm64Guest, CACHE, KC, kc } from '../kc.js'
+import { arm64Guest, CACHE, KC, kc, startKc } from '../kc.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'kernelcraft-arch-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
@@ -94,6 +94,27 @@ describe('kc root create', () => {
     const made = await kc(['root', 'create', '--include', 'jq', target])
     expect([made.status, made.stdout.toString()], made.stderr).toEqual([0, `${target}\n`])
     expect(execFileSync('chroot', [target, 'jq', '-n', '1+1'], { encoding: 'utf8' })).toBe('2\n')
+  })
+
+  it('leaves nothing behind where there is none to be had', async () => {
+    const target = join(scratch, 'not', 'there')
+    const end = await kc(['root', 'create', '--arch', 'riscv64', '--suite', 'bookworm', target])
+    expect([end.status, end.stderr], end.stderr).toEqual([
+      9,
+      expect.stringMatching(
+        /A root of bookworm for riscv64 could not be made: .* Debian has riscv64 since trixie\./,
+      ),
+    ])
+    expect(existsSync(join(scratch, 'not'))).toBe(false)
+  })
+
+  it('leaves nothing behind when it is stopped', async () => {
+    const target = join(scratch, 'stopped')
+    const started = startKc(['root', 'create', '--arch', 'arm64', target])
+    await started.saw('I: ')
+    process.kill(started.pid, 'SIGTERM')
+    expect((await started.ended).status).toBe(130)
+    expect(existsSync(target)).toBe(false)
   })
 
   it.each([

@@ -6,17 +6,22 @@ import { stripVTControlCharacters } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { optionsOf } from '../../src/options.js'
 import { SHELLS, VERBS } from '../../src/verbs.js'
-import { KC, kc } from '../kc.js'
+import { KC, KERNEL, kc, startKc } from '../kc.js'
 
 const here = mkdtempSync(join(tmpdir(), 'kernelcraft-terminal-'))
 const file = (shell: string) => join(here, `kc.${shell}`)
 beforeAll(async () => {
+  writeFileSync(join(here, 'kc'), `#!/bin/sh\nexec '${process.execPath}' '${KC}' "$@"\n`, { mode: 0o755 })
   for (const shell of SHELLS) writeFileSync(file(shell), (await kc(['completion', shell])).stdout)
 })
 afterAll(() => rmSync(here, { recursive: true, force: true }))
 
 const run = (program: string, ...args: string[]) =>
-  execFileSync(program, args, { encoding: 'utf8', cwd: here, timeout: 60_000 })
+  execFileSync(program, args, {
+    ...{ encoding: 'utf8', cwd: here, timeout: 60_000 },
+    // the completion asks kc for what changes
+    env: { ...process.env, PATH: `${here}:${process.env.PATH}` },
+  })
 
 /** What each shell makes of `kc WORDS`: the words that it offers, or in zsh's case the line that it completes. */
 const offers = {
@@ -57,6 +62,20 @@ describe.each(SHELLS)('completion for %s', shell => {
       )
     else expect(found).toContain(expected)
   })
+})
+
+it('each shell knows the names of guests that run', async () => {
+  const guest = startKc([...KERNEL, '-s', '--accel', 'tcg', '-e', 'echo up >&2; sleep 60'])
+  await guest.saw('up\n')
+  const { guests } = JSON.parse((await kc(['ps', '--json'])).stdout.toString()) as {
+    guests: { name: string; pid: number }[]
+  }
+  const { name } = guests.find(({ pid }) => pid === guest.pid) ?? { name: 'none' }
+  expect(offers.bash(['attach', ''])).toContain(name)
+  expect(offers.fish(['attach', ''])).toContain(name)
+  expect(offers.zsh(['attach', name.slice(0, -1)]).join('')).toContain(name)
+  process.kill(guest.pid, 'SIGTERM')
+  await guest.ended
 })
 
 it('bash is silent behind --, where the words are of the guest', () =>

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { isBundled } from '../../src/config/fragments.js'
 import { InputError } from '../../src/errors.js'
-import { parseDuration, parseMemory, parseRef, parseRequest } from '../../src/request.js'
+import { parseRequest } from '../../src/request.js'
+import { parseDuration, parseMemory, parseRef } from '../../src/values.js'
 
 const cwd = mkdtempSync(join(tmpdir(), 'kernelcraft-unit-'))
 writeFileSync(join(cwd, 'a, b.img'), '')
@@ -93,7 +94,7 @@ it('defaults, lists and relative paths come out typed', () => {
     config: ['my fragment', 'test'],
     append: ['a=1 b', 'c'],
     env: ['SET', 'X=a=b'],
-    opts: "--net 'bridge=a b'",
+    opts: "--cwd 'a b'",
   })
   expect(request).toMatchObject({
     path: cwd,
@@ -104,7 +105,7 @@ it('defaults, lists and relative paths come out typed', () => {
     fragments: [join(cwd, 'my fragment'), 'test'],
     append: ['a=1', 'b', 'c'],
     env: { SET: 'value', X: 'a=b' },
-    opts: ['--net', 'bridge=a b'],
+    opts: ['--cwd', 'a b'],
     deadlines: { boot: 120, run: 1800, idle: Number.POSITIVE_INFINITY },
     work: { kind: 'script', text: 'true' },
   })
@@ -112,4 +113,21 @@ it('defaults, lists and relative paths come out typed', () => {
 
 it('an empty suffix is a suffix', () => {
   expect(parse({ localversion: '' }).localversion).toBe('')
+})
+
+describe("virtme-run's own --net among its options", () => {
+  it.each([
+    [{ opts: '--net bridge' }, 'bridge', []],
+    [{ opts: '--sound --net=bridge=br0 --balloon' }, 'bridge=br0', ['--sound', '--balloon']],
+    [{ opts: '--balloon --net user' }, 'user', ['--balloon']],
+    // what was asked for by its name stays, and virtme-run gets the other one beside it
+    [{ opts: '--net loop', network: 'user' }, 'user', ['--net', 'loop']],
+    [{ opts: '--net' }, 'none', ['--net']],
+  ])('%j: %s', (raw, network, opts) => {
+    const request = parse({ run: 'true', ...raw })
+    expect([request.network, request.opts]).toEqual([network, opts])
+  })
+
+  it('has to be a network', () =>
+    expect(() => parse({ run: 'true', opts: '--net tap' })).toThrow(/^network is "tap"/))
 })
