@@ -88,23 +88,29 @@ function benchBoot(runs) {
     kc('-r', 'distro', '--accel', 'tcg', '-e', 'true')
     const { image } = builtKernel()
     const initramfs = makeInitramfs(directory)
-    const [bare, init, commands] = [[], [], []]
+    const [bare, init, commands, whole] = [[], [], [], []]
     for (let run = 0; run <= runs; run++) {
       const peer = bareBoot(image, initramfs)
       const { moments } = kc('-r', 'distro', '-s', '--accel', 'tcg', '-e', 'true').result.boot
+      const cached = kc('-r', 'distro', '--accel', 'tcg', '-e', 'true')
       if (run === 0) continue
       bare.push(peer)
       init.push(moments.init)
       commands.push(moments.commands)
+      whole.push(cached.seconds)
     }
     console.log(`start to first line, bare QEMU and busybox:     ${shown(bare)}`)
     console.log(`virtme-run's start to our init's first line:    ${shown(init)}`)
     console.log(`virtme-run's start to the commands:             ${shown(commands)}`)
+    console.log(`kc's start to its verdict, a cached kernel:     ${shown(whole)}`)
     console.log(
       `ratio, first line:                              ${shown(init.map((value, index) => value / bare[index]))}`,
     )
     console.log(
       `ratio, commands:                                ${shown(commands.map((value, index) => value / bare[index]))}`,
+    )
+    console.log(
+      `ratio, verdict of a cached kernel:              ${shown(whole.map((value, index) => value / bare[index]))}`,
     )
   } finally {
     rmSync(directory, { recursive: true, force: true })

@@ -13,7 +13,7 @@ import { guestName, type RunningGuest, runningGuests } from './host/registry.js'
 import { connectMonitor } from './live.js'
 
 /** a guest that is still booting, or busy, has so long to open a shell */
-const ANSWER_SECONDS = 60
+const ANSWER_SECONDS = 120
 const POLL_MS = 20
 
 /**

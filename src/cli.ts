@@ -138,9 +138,9 @@ async function showCache(json: boolean): Promise<number> {
 }
 
 /** Without a size everything goes that no run holds. */
-async function pruneCache(maxSize?: string): Promise<number> {
+async function pruneCache(maxSize: string | undefined, json: boolean): Promise<number> {
   const removed = await pruneKernels(maxSize === undefined ? 0 : parseMaxSize('max-size', maxSize))
-  process.stdout.write(cacheText(removed))
+  process.stdout.write(json ? cacheJson(removed) : cacheText(removed))
   process.stderr.write(`removed ${cacheTotal(removed)}; left ${cacheTotal(await listKernels())}\n`)
   return 0
 }
@@ -238,7 +238,10 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
     return heard.findings.length === 0 ? 0 : EXIT_STATUS.splat
   })
   verb('cache', async ({ json }) => await showCache(json === true))
-  verb('cache prune', async ({ maxSize }) => await pruneCache(maxSize as string | undefined))
+  verb(
+    'cache prune',
+    async ({ maxSize, json }) => await pruneCache(maxSize as string | undefined, json === true),
+  )
   verb(
     'doctor',
     async ({ install, arch, json }) => await doctor(install === true, archOf(arch), json === true),

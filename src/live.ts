@@ -11,14 +11,17 @@ import { type Debugger, debuggers, HOW_TO_GET, openArguments } from './dump/debu
 import { takeDump } from './dump/take.js'
 import { InfraError, InputError } from './errors.js'
 import { chooseGuest } from './guests.js'
+import { isAlive } from './host/proc.js'
 import { type RunningGuest, runningGuests } from './host/registry.js'
 
 const DEADLINE_SECONDS = 600
+const MONITOR_SECONDS = 30
 
 /** Connects to the monitor of a guest that another kc runs. Throws InfraError if it does not answer. */
 export async function connectMonitor(guest: RunningGuest): Promise<Qmp> {
-  const give = Date.now() + 5000
-  const socket = await connectSocket(guest.monitor, () => Date.now() > give)
+  // a guest that was started just now has none yet
+  const give = Date.now() + MONITOR_SECONDS * 1000
+  const socket = await connectSocket(guest.monitor, () => Date.now() > give || !isAlive(guest.owner))
   if (!socket) throw new InfraError(`QEMU's monitor at ${guest.monitor} does not answer.`)
   return await startQmp(socket, () => {})
 }

@@ -69,7 +69,7 @@ export const VERBS: readonly Verb[] = [
   {
     words: ['cache', 'prune'],
     help: 'remove those not used for longest; without a size, all',
-    flags: [{ name: 'max-size', value: 'SIZE', help: 'keep that much' }],
+    flags: [{ name: 'max-size', value: 'SIZE', help: 'keep that much' }, JSON_FLAG],
   },
   {
     words: ['triage'],

@@ -7,8 +7,9 @@ export interface Entry {
   name: string
 }
 
-// binutils prints: address, a space, seven flag characters, a space, section, a tab, size, perhaps a visibility, name
-const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t([0-9a-f]+) +(?:\.\w+ )?(\S+)$/
+// binutils prints: address, a space, seven flag characters, a space, section, a tab, size, perhaps a visibility, name.
+// What else is in st_other comes before the name too, as a number: on ppc64 where a function's local entry lies.
+const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t([0-9a-f]+) +(?:\.\w+ |0x[0-9a-f]+ )*(\S+)$/
 
 /** One line of `objdump -t`, if it is about code. */
 export function parseEntry(line: string): Entry | undefined {

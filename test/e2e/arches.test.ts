@@ -43,7 +43,7 @@ describe.each(SMALL_ARCHES)('--arch %s', arch => {
     const console = readFileSync(join(end.runDirectory ?? '', 'console.log'), 'latin1')
     expect(console).toMatch(/sysrq: Show Memory/)
     // each line once, though nobody reads the console
-    expect(console.match(/Linux version/g)).toHaveLength(1)
+    expect(console.match(/\] Linux version/g)).toHaveLength(1)
     expect(readFileSync(join(end.runDirectory ?? '', 'registers.txt'), 'utf8')).not.toBe('')
   })
 

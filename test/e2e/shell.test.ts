@@ -76,8 +76,7 @@ describe('kc attach', () => {
     first.keys(`${guestWords('--cwd', '/usr', '-e', 'sleep 600')}`, 'Enter')
     const [one, two] = [open({ columns: 90, rows: 25 }), open({ columns: 70, rows: 20 })]
     // the guest is on its way; whoever joins waits for it
-    await first.shows('==> Boot')
-    await pause(2000)
+    while ((await kc(['ps'])).stdout.toString().startsWith('No guest')) await pause(200)
     for (const screen of [one, two]) screen.keys(`before=$(stty -g); ${attach}; stty -g`, 'Enter')
     for (const screen of [one, two]) await screen.shows(/root@.*:\/usr#/)
     one.keys('stty size; tty; echo $TERM; ps ax | grep -c "[s]leep 600"', 'Enter')

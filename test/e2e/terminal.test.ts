@@ -98,6 +98,7 @@ describe('what kc prints for programs', () => {
   it.each([
     ['doctor', ['doctor', '--json'], 'findings'],
     ['cache', ['cache', '--json'], 'kernels'],
+    ['cache prune', ['cache', 'prune', '--max-size', '1000G', '--json'], 'kernels'],
   ])('%s is one JSON object', async (_what, words, key) => {
     const end = await kc(words)
     expect(Object.keys(JSON.parse(end.stdout.toString()) as object)).toContain(key)

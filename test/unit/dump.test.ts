@@ -304,6 +304,15 @@ describe('code places', () => {
     'ffffffff82000000 g     O .data\t0000000000000010 panic_cpu',
     'ffffffff81f00000 g     F .init.text\t00000000000006c2 start_kernel',
   ]
+  it('of ppc64 are read with what stands before their names', () => {
+    const line = 'c000000000473784 l     F .text\t000000000000002c 0x60 lkdtm_WARNING'
+    expect(parseEntry(line)).toMatchObject({
+      name: 'lkdtm_WARNING',
+      address: 0xc000000000473784n,
+      size: 0x2cn,
+    })
+  })
+
   const table = new SymbolTable(LISTING.flatMap(line => parseEntry(line) ?? []))
   it.each([
     ['panic', 0x10, 0x100, '.text', 0xffffffff81000150n],
