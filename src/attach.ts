@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { guestFiles, guestSockets } from './boot/command.js'
 import { connectSocket, type Qmp } from './boot/qmp.js'
-import { askGuest, MOST_SHELLS } from './boot/requests.js'
+import { askGuest, type GuestRequest, MOST_SHELLS } from './boot/requests.js'
 import { tailFile } from './boot/tail.js'
 import { joinTerminal, type Terminal } from './boot/terminal.js'
 import { InfraError, InputError } from './errors.js'
@@ -25,9 +25,9 @@ export async function attach(
   options: { guest?: string; terminal?: Terminal; type?: string; colours?: string; cancel: AbortSignal },
   say: (line: string) => void,
 ): Promise<number> {
-  const { terminal, cancel } = options
+  const { guest: wanted, terminal, ...more } = options
   if (!terminal) throw new InputError('attach opens a shell: it needs a terminal.')
-  const guest = chooseGuest(runningGuests(), options.guest, 'kc attach')
+  const guest = chooseGuest(runningGuests(), wanted, 'kc attach')
   const sockets = guestSockets(dirname(guest.monitor))
   const { number, abandoned } = takeNumber(sockets.shell)
   const heard = hearControlOf(guest.runDirectory, number)
@@ -39,51 +39,73 @@ export async function attach(
       while (!heard().left && Date.now() < give) await pause(POLL_MS)
       heard.forget()
     }
+    // consoles that are there when the kernel looks for them are numbered as it finds them, ours among them or not
+    if (!(await hears('up', { guest, heard, cancel: options.cancel }))) return 1
     const qmp = await connectMonitor(guest)
     try {
       await plugConsoles(qmp, number, sockets.shell)
     } finally {
       qmp.close()
     }
-    // connected before anything is printed there: what nobody reads is lost
-    const give = Date.now() + 5000
-    const console = await connectSocket(sockets.shell(number), () => Date.now() > give)
-    if (!console) throw new InfraError('QEMU does not connect the console that was plugged in.')
-    try {
-      const { rows, columns } = terminal.output
-      const shell = { word: 'attach', number, rows, columns } as const
-      await askGuest(sockets.requests, { ...shell, type: options.type ?? 'xterm', colours: options.colours })
-      if (!(await opened(guest, heard, cancel))) return 1
-      const joined = joinTerminal(terminal, console, size => {
-        void askGuest(sockets.requests, { word: 'size', number, ...size })
-      })
-      try {
-        while (!joined.over && !heard().left && !cancel.aborted) await pause(POLL_MS)
-        if (cancel.aborted) await askGuest(sockets.requests, { word: 'leave', number })
-        // what the shell printed last comes by another way than the word that it has ended
-        if (heard().left) await pause(5 * POLL_MS)
-      } finally {
-        joined.leave()
-      }
-      const { left, status } = heard()
-      say(how(left, joined.over))
-      return status ?? (cancel.aborted ? 1 : 0)
-    } finally {
-      console.destroy()
-    }
+    return await sit({ guest, number, sockets, heard, terminal, ...more }, say)
   } finally {
     heard.close()
     rmSync(lockOf(sockets.shell(number)), { force: true })
   }
 }
 
+interface Seat {
+  guest: RunningGuest
+  number: number
+  sockets: ReturnType<typeof guestSockets>
+  heard: () => HeardOf
+  terminal: Terminal
+  type?: string
+  colours?: string
+  cancel: AbortSignal
+}
+
+/** Has the guest open a shell on that console, and stays until one of both has left. */
+async function sit(at: Seat, say: (line: string) => void): Promise<number> {
+  const { number, sockets, heard, cancel } = at
+  const { rows, columns } = at.terminal.output
+  const ask = (request: GuestRequest) => askGuest(sockets.requests, request)
+  // connected before anything is printed there: what nobody reads is lost
+  const give = Date.now() + 5000
+  const console = await connectSocket(sockets.shell(number), () => Date.now() > give)
+  if (!console) throw new InfraError('QEMU does not connect the console that was plugged in.')
+  try {
+    const shell = { word: 'attach', number, rows, columns } as const
+    await ask({ ...shell, type: at.type ?? 'xterm', colours: at.colours })
+    if (!(await hears('attached', at))) return 1
+    const joined = joinTerminal(at.terminal, console, size => void ask({ word: 'size', number, ...size }))
+    try {
+      while (!joined.over && !heard().left && !cancel.aborted) await pause(POLL_MS)
+      // what the shell printed last comes by another way than the word that it has ended
+      if (heard().left) await pause(5 * POLL_MS)
+    } finally {
+      joined.leave()
+    }
+    const { left, status } = heard()
+    say(how(left, joined.over))
+    return status ?? (cancel.aborted ? 1 : 0)
+  } finally {
+    // nobody sits there any more
+    if (!heard().left) await ask({ word: 'leave', number })
+    console.destroy()
+  }
+}
+
 const how = (left: boolean, over: boolean) =>
   left ? 'The shell has ended; the guest runs on.' : over ? 'The guest has ended.' : 'Left the guest.'
 
-/** Waits for the shell; false if the person did not. Throws InfraError if none comes. */
-async function opened(guest: RunningGuest, heard: () => HeardOf, cancel: AbortSignal): Promise<boolean> {
+/** Waits for a word of the guest; false if the person did not. Throws InfraError if it does not come. */
+async function hears(
+  word: 'up' | 'attached',
+  { guest, heard, cancel }: Pick<Seat, 'guest' | 'heard' | 'cancel'>,
+): Promise<boolean> {
   const give = Date.now() + ANSWER_SECONDS * 1000
-  while (!heard().attached) {
+  while (!heard()[word]) {
     if (cancel.aborted) return false
     if (heard().left || Date.now() > give || !isAlive(guest.owner))
       throw new InfraError(
@@ -154,6 +176,8 @@ async function plugConsoles(qmp: Qmp, number: number, path: (number: number) => 
 }
 
 interface HeardOf {
+  /** the guest's init runs */
+  up: boolean
   attached: boolean
   left: boolean
   status?: number
@@ -164,15 +188,14 @@ function hearControlOf(
   runDirectory: string,
   number: number,
 ): (() => HeardOf) & { forget(): void; close(): void } {
-  let state: HeardOf = { attached: false, left: false }
+  let state: HeardOf = { up: false, attached: false, left: false }
   let rest = ''
-  let skipping = true
   const tail = tailFile(guestFiles(runDirectory).control, chunk => {
-    if (skipping) return
     const lines = (rest + chunk.toString('latin1')).split('\n')
     rest = lines.pop() ?? ''
     for (const line of lines) {
       const [word, who, status] = line.split(' ')
+      if (word === 'init') state.up = true
       if (who !== String(number)) continue
       if (word === 'attached') state.attached = true
       if (word !== 'left') continue
@@ -180,16 +203,16 @@ function hearControlOf(
       if (/^\d{1,3}$/.test(status ?? '')) state.status = Number(status)
     }
   })
-  while (tail.poll()) {
-    // of an earlier shell
-  }
-  skipping = false
   const ask = () => {
-    tail.poll()
+    while (tail.poll()) {
+      // a guest may have said much already
+    }
     return state
   }
   const forget = () => {
-    state = { attached: false, left: false }
+    state = { up: ask().up, attached: false, left: false }
   }
+  // of an earlier shell
+  forget()
   return Object.assign(ask, { forget, close: tail.close })
 }

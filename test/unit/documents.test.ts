@@ -107,7 +107,7 @@ describe('examples within the text', () => {
 
 describe('troubleshooting', () => {
   const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-    .filter(name => name.endsWith('.ts'))
+    .filter(name => /\.(ts|sh)$/.test(name))
     .map(name => readFileSync(join(ROOT, 'src', name), 'utf8'))
     .join('\n')
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
