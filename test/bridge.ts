@@ -19,16 +19,25 @@ export interface Bridge {
   close(): void
 }
 
-/** A real bridge of this machine, with a server of addresses. `net`: a number from 0 to 255 that no other test has. */
+/**
+ * A real bridge of this machine, with a server of addresses. `net`: a number from 0 to 255 that no other test has. One
+ * that is there already is somebody's (libvirt's, with a server of its own) and used as it is, unless a test left it.
+ */
 export function makeBridge(name: string, net: number): Bridge {
   const prefix = `10.213.${net}.`
   const host = `${prefix}1`
   const ip = (...words: string[]) => execFileSync('ip', words, { stdio: 'pipe' })
   const before = existsSync(RULES) ? readFileSync(RULES, 'utf8') : undefined
   const here = mkdtempSync(join(tmpdir(), 'kernelcraft-bridge-'))
-  ip('link', 'add', name, 'type', 'bridge')
-  ip('addr', 'add', `${host}/24`, 'dev', name)
-  ip('link', 'set', name, 'up')
+  const exists = existsSync(`/sys/class/net/${name}`)
+  const left = exists && ip('-4', '-o', 'addr', 'show', 'dev', name).toString().includes(`inet ${host}/`)
+  if (left) ip('link', 'del', name)
+  const ours = !exists || left
+  if (ours) {
+    ip('link', 'add', name, 'type', 'bridge')
+    ip('addr', 'add', `${host}/24`, 'dev', name)
+    ip('link', 'set', name, 'up')
+  }
   return {
     host,
     prefix,
@@ -37,6 +46,7 @@ export function makeBridge(name: string, net: number): Bridge {
       writeFileSync(RULES, text)
     },
     serveAddresses() {
+      if (!ours) return { stop() {} }
       const config = join(here, 'udhcpd.conf')
       writeFileSync(join(here, 'leases'), '')
       const lines = [
@@ -49,7 +59,7 @@ export function makeBridge(name: string, net: number): Bridge {
       return { stop: () => void server.kill() }
     },
     close() {
-      ip('link', 'del', name)
+      if (ours) ip('link', 'del', name)
       if (before === undefined) rmSync(RULES, { force: true })
       else writeFileSync(RULES, before)
       rmSync(here, { recursive: true, force: true })
