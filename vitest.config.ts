@@ -9,7 +9,8 @@ const ALONE = ['action', 'dump', 'kvm', 'processes', 'readme', 'shell'].map(name
 
 const E2E = {
   globalSetup: ['test/e2e/global-setup.ts'],
-  testTimeout: 300_000,
+  // some compile a kernel, on a machine that may have no cache yet; kc has deadlines of its own
+  testTimeout: 1_800_000,
   hookTimeout: 3_600_000,
 }
 
