@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { guestFiles, guestSockets } from './boot/command.js'
@@ -8,7 +8,8 @@ import { tailFile } from './boot/tail.js'
 import { joinTerminal, type Terminal } from './boot/terminal.js'
 import { InfraError, InputError } from './errors.js'
 import { chooseGuest } from './guests.js'
-import { isAlive, type ProcessId, processId } from './host/proc.js'
+import { takeLock } from './host/lock.js'
+import { isAlive } from './host/proc.js'
 import { guestName, type RunningGuest, runningGuests } from './host/registry.js'
 import { connectMonitor } from './live.js'
 
@@ -29,7 +30,7 @@ export async function attach(
   if (!terminal) throw new InputError('attach opens a shell: it needs a terminal.')
   const guest = chooseGuest(runningGuests(), wanted, 'kc attach')
   const sockets = guestSockets(dirname(guest.monitor))
-  const { number, abandoned } = takeNumber(sockets.shell)
+  const { number, abandoned } = await takeNumber(sockets.shell)
   const heard = hearControlOf(guest.runDirectory, number)
   try {
     // whoever sat there was killed, and its shell may still run
@@ -119,31 +120,13 @@ async function hears(
 const lockOf = (path: string) => `${path}.lock`
 
 /** Takes a console that no other kc sits at: each has a file that names who does. Throws InfraError if there is none. */
-function takeNumber(path: (number: number) => string): { number: number; abandoned: boolean } {
+async function takeNumber(path: (number: number) => string): Promise<{ number: number; abandoned: boolean }> {
   for (let number = 1; number <= MOST_SHELLS; number++) {
-    const file = lockOf(path(number))
-    const abandoned = isStale(file)
-    if (abandoned) rmSync(file, { force: true })
-    if (takeLock(file)) return { number, abandoned }
+    // a guest that has just ended has no place for one
+    const taken = await takeLock(lockOf(path(number))).catch(() => undefined)
+    if (taken) return { number, abandoned: taken === 'abandoned' }
   }
   throw new InfraError(`${MOST_SHELLS} shells have joined this guest, and it has no more consoles: end one.`)
-}
-
-function isStale(path: string): boolean {
-  try {
-    return !isAlive(JSON.parse(readFileSync(path, 'utf8')) as ProcessId)
-  } catch {
-    return false
-  }
-}
-
-function takeLock(path: string): boolean {
-  try {
-    writeFileSync(path, JSON.stringify(processId(process.pid)), { flag: 'wx' })
-    return true
-  } catch {
-    return false
-  }
 }
 
 /**

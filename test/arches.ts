@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import {
   appendFileSync,
   existsSync,
@@ -12,6 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ArchName, archOf } from '../src/arch.js'
+import { sha256 } from '../src/host/hash.js'
 import { CACHE, type Ended, kc, SCRATCH, SMALL_CONFIG } from './kc.js'
 
 /**
@@ -46,28 +46,29 @@ export async function smallGuest(arch: SmallArch, args: readonly string[]): Prom
 /** Makes the root, if it is not there. */
 export async function makeRoot(arch: SmallArch): Promise<void> {
   const directory = rootOf(arch)
+  if (arch === 'riscv64') await unlessThere(directory, () => makeBusyboxRoot(arch, directory))
+  else await makeDebianRoot(arch, directory, '--suite', 'bookworm', '--mirror', MIRROR)
+}
+
+/** Makes a root with `kc root create` and these words, if it is not there. */
+export async function makeDebianRoot(arch: ArchName, directory: string, ...words: string[]): Promise<void> {
+  await unlessThere(directory, async () => {
+    const made = await kc(['root', 'create', '--arch', arch, ...words, directory])
+    if (made.status !== 0) throw new Error(`kc root create --arch ${arch}: ${made.stderr}`)
+  })
+}
+
+async function unlessThere(directory: string, make: () => Promise<void>): Promise<void> {
   if (existsSync(join(directory, 'bin', 'sh'))) return
   rmSync(directory, { recursive: true, force: true })
-  if (arch === 'riscv64') return await makeBusyboxRoot(arch, directory)
-  const made = await kc([
-    'root',
-    'create',
-    '--arch',
-    arch,
-    '--suite',
-    'bookworm',
-    '--mirror',
-    MIRROR,
-    directory,
-  ])
-  if (made.status !== 0) throw new Error(`kc root create --arch ${arch}: ${made.stderr}`)
+  await make()
 }
 
 async function makeBusyboxRoot(arch: ArchName, directory: string): Promise<void> {
   const work = mkdtempSync(join(tmpdir(), 'kernelcraft-busybox-'))
   const answer = await fetch(BUSYBOX.url)
   const packed = Buffer.from(await answer.arrayBuffer())
-  if (createHash('sha256').update(packed).digest('hex') !== BUSYBOX.sha256)
+  if (sha256(packed) !== BUSYBOX.sha256)
     throw new Error(`${BUSYBOX.url} is not what it was: ${answer.status}`)
   writeFileSync(join(work, 'busybox.tar.bz2'), packed)
   execFileSync('tar', ['-C', work, '--strip-components=1', '-xjf', join(work, 'busybox.tar.bz2')])

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Result } from '../src/result.js'
@@ -95,6 +95,15 @@ export async function guest(
   options: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
 ): Promise<Ended> {
   return await kc([...KERNEL, '-s', '--accel', 'tcg', ...args], options)
+}
+
+/** Makes a cache directly below CACHE that has kernels of its own, and shares what is the same for all of them. */
+export function shareRooms(cache: string, ...more: string[]): void {
+  mkdirSync(cache, { recursive: true })
+  for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash', ...more]) {
+    mkdirSync(join(CACHE, room), { recursive: true })
+    if (!existsSync(join(cache, room))) symlinkSync(join('..', room), join(cache, room))
+  }
 }
 
 /** Kernels of other configurations have a cache of their own, so that each stays built. */

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { setTimeout as pause } from 'node:timers/promises'
 
 /** A terminal with a shell of the host in it, which a test types at and looks at. */
 export interface Screen {
@@ -39,7 +40,7 @@ export function openScreen(
         const now = text()
         if (typeof wanted === 'string' ? now.includes(wanted) : wanted.test(now)) return now
         if (Date.now() > end) throw new Error(`the screen never showed ${wanted}:\n${now}`)
-        await new Promise(resolve => setTimeout(resolve, 100))
+        await pause(100)
       }
     },
     resize: (x, y) => void tmux('resize-window', '-t', name, '-x', String(x), '-y', String(y)),

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { InfraError } from '../errors.js'
+import { sha256 } from './hash.js'
 
 /** Where distributions put QEMU's helper that makes a tap device on a bridge (Debian, Fedora, Arch). */
 const HELPERS = ['/usr/lib/qemu/qemu-bridge-helper', '/usr/libexec/qemu-bridge-helper']
@@ -60,8 +60,5 @@ export function requireBridge(bridge: string): void {
 
 /** An address of its own for each guest (52:54:00 is QEMU's): on a bridge two must not be the same. */
 export function macOf(runDirectory: string): string {
-  const hash = createHash('sha256').update(runDirectory).digest()
-  return ['52', '54', '00', ...[0, 1, 2].map(index => (hash[index] ?? 0).toString(16).padStart(2, '0'))].join(
-    ':',
-  )
+  return `52:54:00${sha256(runDirectory).slice(0, 6).replaceAll(/../g, ':$&')}`
 }

@@ -1,11 +1,10 @@
 import { existsSync } from 'node:fs'
-import { link, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
-import { readJson } from '../host/files.js'
 import { sha256 } from '../host/hash.js'
+import { takeLock } from '../host/lock.js'
 import { cachePath } from '../host/paths.js'
-import { isAlive, type ProcessId, processId, uniqueWord } from '../host/proc.js'
 import { git, withConfig } from './git.js'
 import type { Source } from './source.js'
 
@@ -20,26 +19,6 @@ export interface Workspace {
 /** How many runs of one repository may build at the same time. */
 const SLOTS = 16
 const DAY_MS = 86400_000
-
-async function takeLock(path: string): Promise<boolean> {
-  for (let attempt = 0; attempt < 2; attempt++) {
-    // linked into place whole: a lock that exists always says whose it is
-    const draft = `${path}.${uniqueWord()}`
-    await writeFile(draft, JSON.stringify(processId(process.pid)))
-    try {
-      await link(draft, path)
-      return true
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    } finally {
-      await rm(draft, { force: true })
-    }
-    const owner = await readJson<ProcessId>(path)
-    if (owner && isAlive(owner)) return false
-    await rm(path, { force: true })
-  }
-  return false
-}
 
 /** `6.12` of 6.12.117: going from one series to another and back would touch nearly every file. */
 export function seriesOf({ version }: Pick<Source, 'version'>): string {

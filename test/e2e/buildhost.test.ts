@@ -1,20 +1,11 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeStep, NODES } from '../harness/runner.js'
-import { CACHE, type Ended, KERNEL, kc, ROOT, SCRATCH, startKc } from '../kc.js'
+import { CACHE, type Ended, KERNEL, kc, ROOT, SCRATCH, shareRooms, startKc } from '../kc.js'
 import { type BuildServer, startBuildServer } from '../sshd.js'
 
 /** A cache of its own: what -s boots elsewhere is not to be a kernel that was brought from there. */
@@ -25,9 +16,7 @@ let agent: Record<string, string> = {}
 const scratch = mkdtempSync(join(tmpdir(), 'kernelcraft-host-'))
 
 beforeAll(async () => {
-  mkdirSync(HERE, { recursive: true })
-  for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash', 'test'])
-    if (!existsSync(join(HERE, room))) symlinkSync(join('..', room), join(HERE, room))
+  shareRooms(HERE, 'test')
   server = await startBuildServer()
   // the user's own agent, as at a desk
   const said = execFileSync('ssh-agent', ['-s'], { encoding: 'utf8' })

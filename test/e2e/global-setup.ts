@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
-import { makeRoot, SMALL_ARCHES, SMALL_CACHE, smallKernel } from '../arches.js'
+import { existsSync } from 'node:fs'
+import { makeDebianRoot, makeRoot, SMALL_ARCHES, SMALL_CACHE, smallKernel } from '../arches.js'
 import {
   ARM64_KERNEL,
   ARM64_ROOT,
@@ -12,6 +11,7 @@ import {
   KERNEL,
   kc,
   OLD_KERNEL,
+  shareRooms,
 } from '../kc.js'
 
 /** Builds the kernels that the e2e tests boot, once. */
@@ -55,19 +55,9 @@ export default async function setup(): Promise<void> {
     apt('install', '-y', '--no-install-recommends', ...packages)
   }
   // what is the same for all kernels is shared
-  for (const cache of [KASAN_CACHE, SMALL_CACHE]) {
-    mkdirSync(cache, { recursive: true })
-    for (const room of ['ccache', 'trees', 'venv', 'kvm', 'crash']) {
-      mkdirSync(join(CACHE, room), { recursive: true })
-      if (!existsSync(join(cache, room))) symlinkSync(join('..', room), join(cache, room))
-    }
-  }
+  for (const cache of [KASAN_CACHE, SMALL_CACHE]) shareRooms(cache)
   for (const arch of SMALL_ARCHES) await makeRoot(arch)
-  if (!existsSync(join(ARM64_ROOT, 'bin', 'sh'))) {
-    rmSync(ARM64_ROOT, { recursive: true, force: true })
-    const made = await kc(['root', 'create', '--arch', 'arm64', ARM64_ROOT])
-    if (made.status !== 0) throw new Error(`kc root create: ${made.stderr}`)
-  }
+  await makeDebianRoot('arm64', ARM64_ROOT)
   const kernels = [
     [KERNEL, CACHE],
     [OLD_KERNEL, CACHE],

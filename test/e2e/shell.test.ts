@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { hostname } from 'node:os'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { KC, KERNEL, kc, ROOT } from '../kc.js'
 import { openScreen, type Screen } from '../tmux.js'
@@ -17,7 +18,6 @@ const quoted = (words: readonly string[]) => words.map(word => `'${word}'`).join
 // a person's .bashrc may take its time in an emulated guest
 const guestWords = (...more: string[]) =>
   quoted([process.execPath, KC, ...KERNEL, '-s', '--accel', 'tcg', '--env', 'HOME=/', ...more])
-const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
 it('without commands a terminal gets a shell in the guest: size, Ctrl-C, job control, exit status', async () => {
   const { keys, shows, resize } = open({ env: { COLORTERM: 'truecolor' } })
