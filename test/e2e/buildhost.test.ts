@@ -5,11 +5,15 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeStep, NODES } from '../harness/runner.js'
-import { CACHE, type Ended, KERNEL, kc, ROOT, SCRATCH, shareRooms, startKc } from '../kc.js'
+import { CACHE, type Ended, kc, ROOT, SCRATCH, SMALL_CONFIG, shareRooms, startKc } from '../kc.js'
 import { type BuildServer, startBuildServer } from '../sshd.js'
 
 /** A cache of its own: what -s boots elsewhere is not to be a kernel that was brought from there. */
 const HERE = join(CACHE, 'host')
+/** What is compiled on the other side: small, for nothing of it is in the caches of this one. */
+const KERNEL = [
+  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG, '--configitem', 'CONFIG_DUMMY=m'],
+] as const
 
 let server: BuildServer
 let agent: Record<string, string> = {}
@@ -158,8 +162,8 @@ describe('in the action', () => {
     'the key is in no file and no log, and gone afterwards (%s)',
     async node => {
       const inputs = {
-        ...{ release: 'distro', ref: '6.12', config: 'test\nubsan\nkvm-host', accel: 'tcg', run: 'uname -r' },
-        'config-items': 'CONFIG_DUMMY=m\nCONFIG_KUNIT_EXAMPLE_TEST=m',
+        ...{ release: 'distro', ref: '6.12', config: `test\n${SMALL_CONFIG}`, accel: 'tcg', run: 'uname -r' },
+        'config-items': 'CONFIG_DUMMY=m',
         'build-host': server.destination,
         'build-host-known-hosts': server.knownHost,
         'build-host-key': server.key,
