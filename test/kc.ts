@@ -113,12 +113,15 @@ export const KASAN_KERNEL = [
   ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', 'kasan', '-f', 'lockdep', '-f', 'kmemleak'],
   ...['-f', 'numa', '-f', SMALL_CONFIG],
 ] as const
-export const OLD_KERNEL = ['-r', 'distro', '-c', '6.1', '-f', 'test'] as const
+/** 9p of that version needs INET. */
+export const OLD_KERNEL = [
+  ...['-r', 'distro', '-c', '6.1', '-f', 'test', '-f', SMALL_CONFIG, '--configitem', 'CONFIG_INET=y'],
+] as const
 
 /** A root file system of arm64 that global-setup made, and the kernel for it. */
 export const ARM64_ROOT = join(CACHE, 'test', 'arm64-root')
 export const ARM64_KERNEL = [
-  ...['-r', 'distro', '-c', '6.12', '-f', 'test'],
+  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG],
   ...['--arch', 'arm64', '--root', ARM64_ROOT],
 ] as const
 

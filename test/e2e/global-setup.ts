@@ -68,6 +68,7 @@ export default async function setup(): Promise<void> {
   for (const [kernel, cache] of kernels) {
     const built = await kc([...kernel, '--accel', 'tcg', '-e', 'true'], { env: { KERNELCRAFT_CACHE: cache } })
     if (built.status !== 0) throw new Error(`the e2e kernel ${kernel.join(' ')}: ${built.stderr}`)
+    console.info(`${kernel.join(' ')}: ${built.result?.seconds.toFixed(0)} s`)
   }
   const again = await guest(['-e', 'uname -r'])
   if (!/^6\.12\.\d+-rc\n$/.test(again.stdout.toString()))
