@@ -118,11 +118,11 @@ export const OLD_KERNEL = [
   ...['-r', 'distro', '-c', '6.1', '-f', 'test', '-f', SMALL_CONFIG, '--configitem', 'CONFIG_INET=y'],
 ] as const
 
-/** A root file system of arm64 that global-setup made, and the kernel for it. */
+/** A root file system of arm64 that global-setup made, and the kernel for it, whose virtio is on MMIO. */
 export const ARM64_ROOT = join(CACHE, 'test', 'arm64-root')
 export const ARM64_KERNEL = [
   ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG],
-  ...['--arch', 'arm64', '--root', ARM64_ROOT],
+  ...['--configitem', 'CONFIG_VIRTIO_MMIO=y', '--arch', 'arm64', '--root', ARM64_ROOT],
 ] as const
 
 /** Boots the arm64 kernel that global-setup built. */
