@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ArchName, archOf } from '../src/arch.js'
 import { sha256 } from '../src/host/hash.js'
-import { CACHE, type Ended, kc, SCRATCH, SMALL_CONFIG } from './kc.js'
+import { CACHE, type Ended, kc, SCRATCH, SMALL_KERNEL } from './kc.js'
 
 /**
  * Architectures whose kernels are built small and whose roots have what a shell needs: Debian's own where the release
@@ -34,7 +34,7 @@ const rootOf = (arch: SmallArch) => join(SCRATCH, `${arch}-root`)
 
 /** The kernel of that architecture and the root for it, as kc's words. */
 export const smallKernel = (arch: SmallArch): string[] => [
-  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG],
+  ...SMALL_KERNEL,
   ...['--arch', arch, '--root', rootOf(arch)],
 ]
 

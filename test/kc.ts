@@ -109,6 +109,8 @@ export function shareRooms(cache: string, ...more: string[]): void {
 /** Kernels of other configurations have a cache of their own, so that each stays built. */
 export const KASAN_CACHE = join(CACHE, 'kasan')
 export const SMALL_CONFIG = join(ROOT, 'test', 'fixtures', 'small.config')
+/** Words of a 6.12 that is compiled quickly. */
+export const SMALL_KERNEL = ['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG] as const
 export const KASAN_KERNEL = [
   ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', 'kasan', '-f', 'lockdep', '-f', 'kmemleak'],
   ...['-f', 'numa', '-f', SMALL_CONFIG],
@@ -121,7 +123,7 @@ export const OLD_KERNEL = [
 /** A root file system of arm64 that global-setup made, and the kernel for it, whose virtio is on MMIO. */
 export const ARM64_ROOT = join(CACHE, 'test', 'arm64-root')
 export const ARM64_KERNEL = [
-  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG],
+  ...SMALL_KERNEL,
   ...['--configitem', 'CONFIG_VIRTIO_MMIO=y', '--arch', 'arm64', '--root', ARM64_ROOT],
 ] as const
 

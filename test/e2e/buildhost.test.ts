@@ -5,15 +5,23 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeStep, NODES } from '../harness/runner.js'
-import { CACHE, type Ended, kc, ROOT, SCRATCH, SMALL_CONFIG, shareRooms, startKc } from '../kc.js'
+import {
+  CACHE,
+  type Ended,
+  kc,
+  ROOT,
+  SCRATCH,
+  SMALL_CONFIG,
+  SMALL_KERNEL,
+  shareRooms,
+  startKc,
+} from '../kc.js'
 import { type BuildServer, startBuildServer } from '../sshd.js'
 
 /** A cache of its own: what -s boots elsewhere is not to be a kernel that was brought from there. */
 const HERE = join(CACHE, 'host')
 /** What is compiled on the other side: small, for nothing of it is in the caches of this one. */
-const KERNEL = [
-  ...['-r', 'distro', '-c', '6.12', '-f', 'test', '-f', SMALL_CONFIG, '--configitem', 'CONFIG_DUMMY=m'],
-] as const
+const KERNEL = [...SMALL_KERNEL, '--configitem', 'CONFIG_DUMMY=m'] as const
 
 let server: BuildServer
 let agent: Record<string, string> = {}
