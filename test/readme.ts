@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { makeBridge } from './bridge.js'
-import { ARM64_ROOT, CACHE, KC, ROOT, scratch } from './kc.js'
+import { ARM64_ROOT, CACHE, KC, ROOT, SMALL_CONFIG, scratch } from './kc.js'
 import { freePort, startBuildServer } from './sshd.js'
 
 /**
@@ -71,7 +71,7 @@ const steps = (host: string): Step[] => [
   {
     title: 'Another architecture',
     text: 'Cross-compiled, emulated, and over a root of that architecture; `kc root create --arch arm64 DIR` makes one.',
-    type: "cd ..; kc -r distro -c 6.12 -f test --arch arm64 --root arm64 -e 'uname -m'",
+    type: "cd ..; kc -r distro -c 6.12 -f test -f small.config --configitem CONFIG_VIRTIO_MMIO=y --arch arm64 --root arm64 -e 'uname -m'",
   },
   {
     title: 'Out-of-tree modules',
@@ -219,7 +219,7 @@ function serveTrees(place: string, port: number): ChildProcess {
   )
 }
 
-/** A person's home: a checkout of mainline, with the project's defaults, a module and an arm64 root beside it. */
+/** A person's home: a checkout of mainline, with the project's defaults, a module, an arm64 root and a configuration beside it. */
 function makeCheckout(home: string, server: string): string {
   const linux = join(home, 'linux')
   const mainline = join(home, 'kernel.org', 'mainline')
@@ -243,6 +243,7 @@ function makeCheckout(home: string, server: string): string {
   const modules = join(ROOT, 'test', 'fixtures', 'modules')
   cpSync(join(modules, 'package'), join(home, 'package'), { recursive: true })
   symlinkSync(ARM64_ROOT, join(home, 'arm64'))
+  cpSync(SMALL_CONFIG, join(home, 'small.config'))
   return linux
 }
 
