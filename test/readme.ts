@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { makeBridge } from './bridge.js'
-import { ARM64_ROOT, CACHE, KC, ROOT, SMALL_CONFIG, scratch } from './kc.js'
+import { ARM64_KERNEL, ARM64_ROOT, CACHE, KC, ROOT, SMALL_CONFIG, scratch } from './kc.js'
 import { freePort, startBuildServer } from './sshd.js'
 
 /**
@@ -20,6 +20,13 @@ interface Step {
   /** something that runs meanwhile */
   meanwhile?: string
 }
+
+/** The arm64 kernel that the tests have built, with its files by their names in the home. */
+const ARM64_FILES = new Map([
+  [SMALL_CONFIG, 'small.config'],
+  [ARM64_ROOT, 'arm64'],
+])
+const ARM64_WORDS = ARM64_KERNEL.map(word => ARM64_FILES.get(word) ?? word).join(' ')
 
 const steps = (host: string): Step[] => [
   {
@@ -71,7 +78,7 @@ const steps = (host: string): Step[] => [
   {
     title: 'Another architecture',
     text: 'Cross-compiled, emulated, and over a root of that architecture; `kc root create --arch arm64 DIR` makes one.',
-    type: "cd ..; kc -r distro -c 6.12 -f test -f small.config --configitem CONFIG_VIRTIO_MMIO=y --arch arm64 --root arm64 -e 'uname -m'",
+    type: `cd ..; kc ${ARM64_WORDS} -e 'uname -m'`,
   },
   {
     title: 'Out-of-tree modules',
@@ -242,8 +249,7 @@ function makeCheckout(home: string, server: string): string {
   )
   const modules = join(ROOT, 'test', 'fixtures', 'modules')
   cpSync(join(modules, 'package'), join(home, 'package'), { recursive: true })
-  symlinkSync(ARM64_ROOT, join(home, 'arm64'))
-  cpSync(SMALL_CONFIG, join(home, 'small.config'))
+  for (const [path, name] of ARM64_FILES) symlinkSync(path, join(home, name))
   return linux
 }
 
