@@ -1,10 +1,10 @@
-// Writes what follows from src/options.ts: action.yml, and the tables of README.md. With --check it only compares.
+// Writes what follows from src/request/options.ts: action.yml, and the tables of README.md. With --check it only compares.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import ts from 'typescript'
 
 const root = dirname(import.meta.dirname)
-const source = readFileSync(join(root, 'src', 'options.ts'), 'utf8')
+const source = readFileSync(join(root, 'src', 'request', 'options.ts'), 'utf8')
 const { outputText } = ts.transpileModule(source, {
   compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
 })
@@ -38,7 +38,7 @@ function actionYml() {
   const outputs = Object.entries(OUTPUTS).map(
     ([name, text]) => `  ${name}:\n    description: ${JSON.stringify(text)}`,
   )
-  return `# Written by \`npm run docs\` from src/options.ts.
+  return `# Written by \`npm run docs\` from src/request/options.ts.
 name: KernelCraft
 author: The KernelCraft authors
 description: Build, boot and test a kernel ref in a virtual machine over a snapshot of the runner's own root
@@ -102,7 +102,7 @@ for (const [name, text] of Object.entries(wanted)) {
   if (current === text) continue
   stale = true
   if (process.argv.includes('--check'))
-    console.error(`${name} is not what src/options.ts says: run npm run docs`)
+    console.error(`${name} is not what src/request/options.ts says: run npm run docs`)
   else writeFileSync(path, text)
 }
 process.exitCode = stale && process.argv.includes('--check') ? 1 : 0

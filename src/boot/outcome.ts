@@ -1,4 +1,4 @@
-import type { Deadlines } from '../request.js'
+import type { Deadlines } from '../request/request.js'
 import type { BootMoments } from '../result.js'
 
 /** Which deadline passed. `banner`: no word of the kernel; `shutdown`: the commands had ended, the guest had not. */

@@ -5,7 +5,7 @@ import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { run } from '../host/processes.js'
 import { which } from '../host/tools.js'
-import type { Request } from '../request.js'
+import type { Request } from '../request/request.js'
 import type { CcacheFacts } from '../result.js'
 import type { Toolchain } from './toolchain.js'
 

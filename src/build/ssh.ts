@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
 import { type Command, describeEnd, type Finished, lastLines, run } from '../host/processes.js'
-import type { BuildHostRequest } from '../request.js'
-import { shellQuote } from '../shell.js'
-import { type Agent, startAgent } from './sshagent.js'
+import { shellQuote } from '../host/shell-quote.js'
+import type { BuildHostRequest } from '../request/request.js'
+import { type Agent, startAgent } from './ssh-agent.js'
 
 /** ssh's own status for a connection that was not made, or was lost (ssh(1), EXIT STATUS). */
 const SSH_FAILED = 255

@@ -1,8 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
-import { asset } from '../assets.js'
 import { InputError } from '../errors.js'
-import type { Request } from '../request.js'
+import { bundledPath, isBundled } from '../request/bundled-fragments.js'
+import type { Request } from '../request/request.js'
 
 /** One option that somebody asked for. */
 export interface Ask {
@@ -45,13 +45,6 @@ function parseFile(path: string, shown: string, by: Ask['by']): Ask[] {
 
 /** A comment of our fragments that says of the option below it that not every tree, or not for every machine, has it. */
 const SOMEWHERE = /^# where there is one\b/
-
-const bundledPath = (name: string) => asset(`config/fragments/${name}.config`)
-
-/** True if `name` is a fragment of ours (`test`, `kvm-host`). */
-export function isBundled(name: string): boolean {
-  return /^[\w-]+$/.test(name) && existsSync(bundledPath(name))
-}
 
 function bundled(name: string, by: Ask['by'] = 'kernelcraft'): Ask[] {
   const path = bundledPath(name)

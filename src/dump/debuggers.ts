@@ -1,8 +1,8 @@
 import { resolve } from 'node:path'
 import { run } from '../host/processes.js'
+import { shellQuote } from '../host/shell-quote.js'
 import { which } from '../host/tools.js'
 import { findDrgn } from '../host/virtme.js'
-import { shellQuote } from '../shell.js'
 
 export type DebuggerName = 'drgn' | 'crash'
 

@@ -1,11 +1,11 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import * as core from '@actions/core'
-import { type Kind, type Offer, placeOf, prepareOffer, type RemoteCaches } from '../build/remote.js'
+import { type Kind, type Offer, placeOf, prepareOffer, type RemoteCaches } from '../build/remote-caches.js'
 import { messageOf } from '../errors.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { patiently, Silent } from './patience.js'
+import { patiently, Silent } from './timeout.js'
 
 /** Changes when what is stored is laid out differently. */
 const LAYOUT = 1

@@ -1,5 +1,5 @@
 import { distance } from 'fastest-levenshtein'
-import { optionsOf, type RawOptions } from '../options.js'
+import { optionsOf, type RawOptions } from '../request/options.js'
 
 /** How the runner names an input's variable: upper case, blanks to underscores, dashes kept. */
 const variable = (name: string) => `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`

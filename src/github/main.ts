@@ -1,21 +1,21 @@
 import { randomBytes } from 'node:crypto'
 import { relative, resolve } from 'node:path'
 import * as core from '@actions/core'
-import { isBundled } from '../config/fragments.js'
 import { InputError } from '../errors.js'
+import { makeRunDirectory } from '../host/new-run-directory.js'
 import { reapGuests } from '../host/registry.js'
 import { cancelOn } from '../host/signals.js'
 import { runPipeline } from '../pipeline.js'
 import { sentence } from '../report/findings.js'
-import { repeatCommand } from '../report/repeat.js'
-import { makeRunDirectory } from '../report/rundir.js'
+import { repeatCommand } from '../report/repeat-command.js'
 import type { SummaryPlace } from '../report/summary.js'
-import { parseRequest } from '../request.js'
+import { isBundled } from '../request/bundled-fragments.js'
+import { parseRequest } from '../request/request.js'
+import { parseChoice } from '../request/values.js'
 import { EXIT_INVALID_INPUT, type Result } from '../result.js'
-import { parseChoice } from '../values.js'
 import { githubCaches, saveOffers } from './caches.js'
 import { readInputs, unknownInputs } from './inputs.js'
-import { jobLog } from './joblog.js'
+import { jobLog } from './job-log.js'
 import {
   artifactName,
   checkRetention,
@@ -24,7 +24,7 @@ import {
   setOutputs,
   uploadRun,
   writeJobSummary,
-} from './report.js'
+} from './outputs.js'
 import { beginMain, isPost, loadState, type State, saveState } from './state.js'
 
 const STYLES = ['auto', 'full', 'compact'] as const

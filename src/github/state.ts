@@ -1,6 +1,6 @@
 import * as core from '@actions/core'
-import type { Offer } from '../build/remote.js'
-import type { Naming } from './report.js'
+import type { Offer } from '../build/remote-caches.js'
+import type { Naming } from './outputs.js'
 
 /** What main leaves for post. This is the only place that knows how the two talk. */
 export interface State {

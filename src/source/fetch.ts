@@ -3,8 +3,8 @@ import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { lastLines } from '../host/processes.js'
 import type { Log } from '../log.js'
+import type { Tree } from '../request/trees.js'
 import { type GitCall, openRepository, resolveCommit, tryGit } from './git.js'
-import type { Tree } from './trees.js'
 
 /** Where a URL's objects are kept: a name that a person recognizes, and a hash that is unique. */
 export function repositoryPath(url: string, suffix = ''): string {

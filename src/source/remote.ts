@@ -1,9 +1,9 @@
 import { SourceError } from '../errors.js'
 import type { Log } from '../log.js'
+import type { Tree } from '../request/trees.js'
 import type { Checkout } from './checkout.js'
 import { type Attempt, fromMirrors, isFullSha, isHex, publicUrl, splitAncestor } from './fetch.js'
 import { type GitCall, git, resolveCommit, tryGit, withConfig } from './git.js'
-import type { Tree } from './trees.js'
 
 /** The URL of a repository's remote; undefined if it has none of that name. */
 export async function remoteUrl(gitDir: string, name: string): Promise<string | undefined> {

@@ -1,6 +1,6 @@
 import { load } from 'js-yaml'
 import { InputError, messageOf } from '../errors.js'
-import { literal } from './literal.js'
+import { literal } from './regexp-literal.js'
 import type { Finding } from './triage.js'
 
 /** What a finding is told by. A `*` stands for anything in types and titles. */

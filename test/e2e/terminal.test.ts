@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { optionsOf } from '../../src/options.js'
-import { SHELLS, VERBS } from '../../src/verbs.js'
+import { SHELLS, VERBS } from '../../src/commands/verbs.js'
+import { optionsOf } from '../../src/request/options.js'
 import { KC, KERNEL, kc, startKc } from '../kc.js'
 
 const here = mkdtempSync(join(tmpdir(), 'kernelcraft-terminal-'))

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { type Offer, placeOf, type RemoteCaches } from '../../src/build/remote.js'
+import { type Offer, placeOf, type RemoteCaches } from '../../src/build/remote-caches.js'
 import { githubCaches, saveOffers } from '../../src/github/caches.js'
 import { ANSWERS, type ResultsService, startResultsService } from '../harness/results.js'
 

@@ -3,7 +3,7 @@ import { dirname, join, relative } from 'node:path'
 import { load } from 'js-yaml'
 import { marked, type Token } from 'marked'
 import { describe, expect, it } from 'vitest'
-import { optionsOf } from '../../src/options.js'
+import { optionsOf } from '../../src/request/options.js'
 import { ROOT } from '../kc.js'
 
 /** Directories with documents; the top one without what is below it. */

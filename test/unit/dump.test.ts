@@ -3,15 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Qmp } from '../../src/boot/qmp.js'
-import { checkDump, parseBuildId } from '../../src/dump/check.js'
+import { checkDump, parseBuildId } from '../../src/dump/check-dump.js'
 import { judgeCrash } from '../../src/dump/crash.js'
 import { openCommand } from '../../src/dump/debuggers.js'
-import { decodeFrames, parseLines } from '../../src/dump/decode.js'
+import { decodeFrames, parseLines } from '../../src/dump/decode-stack.js'
 import { isFlattened, rearrange } from '../../src/dump/flatten.js'
 import { parseVmcoreinfo } from '../../src/dump/kdump.js'
 import { treeRelative, treeRoot } from '../../src/dump/paths.js'
 import { parseEntry, SymbolTable } from '../../src/dump/symbols.js'
-import { takeDump } from '../../src/dump/take.js'
+import { takeDump } from '../../src/dump/take-dump.js'
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures', 'dump')
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { guestEar } from '../../src/evidence.js'
+import { guestEar } from '../../src/judge/guest-output.js'
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures')
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { hearControl } from '../../src/boot/control.js'
+import { hearControl } from '../../src/boot/control-port.js'
 import type { Outcome } from '../../src/boot/outcome.js'
-import { expand, parseDkms } from '../../src/build/dkms.js'
-import { moduleName, shownPath } from '../../src/build/modules.js'
 import { parseEntry, SymbolTable } from '../../src/dump/symbols.js'
+import { expand, parseDkms } from '../../src/request/dkms.js'
+import { moduleName, shownPath } from '../../src/request/module-source.js'
 
 const HEAD = 'PACKAGE_NAME="it"\nPACKAGE_VERSION=1.0\n'
 

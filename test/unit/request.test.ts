@@ -2,10 +2,10 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { isBundled } from '../../src/config/fragments.js'
 import { InputError } from '../../src/errors.js'
-import { parseRequest } from '../../src/request.js'
-import { parseDuration, parseMemory, parseRef } from '../../src/values.js'
+import { isBundled } from '../../src/request/bundled-fragments.js'
+import { parseRequest } from '../../src/request/request.js'
+import { parseDuration, parseMemory, parseRef } from '../../src/request/values.js'
 
 const cwd = mkdtempSync(join(tmpdir(), 'kernelcraft-unit-'))
 writeFileSync(join(cwd, 'a, b.img'), '')

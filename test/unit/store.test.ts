@@ -3,9 +3,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Kernel } from '../../src/build/build.js'
+import type { Kernel } from '../../src/build/build-kernel.js'
 import { differences, type Identity, kernelKey, questionKey } from '../../src/build/identity.js'
-import { entryPath, findKernel, hold, listKernels, pruneKernels, storeKernel } from '../../src/build/store.js'
+import {
+  entryPath,
+  findKernel,
+  hold,
+  listKernels,
+  pruneKernels,
+  storeKernel,
+} from '../../src/build/kernel-cache.js'
 import { isAlive, processId } from '../../src/host/proc.js'
 
 const IDENTITY: Identity = {

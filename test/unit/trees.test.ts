@@ -2,12 +2,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { isBundled } from '../../src/config/fragments.js'
 import { InputError } from '../../src/errors.js'
-import type { RawOptions } from '../../src/options.js'
-import { projectOptions } from '../../src/project.js'
-import { parseRequest } from '../../src/request.js'
-import { findTree, KNOWN_TREES, makeTreesFile, userTrees } from '../../src/source/trees.js'
+import { isBundled } from '../../src/request/bundled-fragments.js'
+import type { RawOptions } from '../../src/request/options.js'
+import { projectOptions } from '../../src/request/project-file.js'
+import { parseRequest } from '../../src/request/request.js'
+import { findTree, KNOWN_TREES, makeTreesFile, userTrees } from '../../src/request/trees.js'
 
 const home = mkdtempSync(join(tmpdir(), 'kernelcraft-trees-'))
 const conf = join(home, '.kernelcraft.conf')

@@ -1,0 +1,298 @@
+import { constants, existsSync } from 'node:fs'
+import {
+  chmod,
+  copyFile,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
+import { join } from 'node:path'
+import { archOf } from '../arch.js'
+import { readJson } from '../host/files.js'
+import { hashFile } from '../host/hash.js'
+import { cachePath } from '../host/paths.js'
+import { isAlive, type ProcessId, processId, uniqueWord } from '../host/proc.js'
+import { describeEnd, run } from '../host/processes.js'
+import type { Kernel } from './build-kernel.js'
+import { type Identity, LAYOUT } from './identity.js'
+
+/** The kernel cache of this machine: one directory a kernel, named by its key. */
+
+/** One file of an entry; `path` is relative to it. */
+interface StoredFile {
+  path: string
+  bytes: number
+  sha256: string
+}
+
+/** What an entry says of itself, in its manifest.json. */
+export interface Manifest {
+  layout: number
+  key: string
+  identity: Identity
+  commit: { sha: string; subject: string; dirty?: boolean }
+  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'compiler' | 'builtOn' | 'vmlinuxHash'>
+  /** when it was built, ISO 8601 */
+  made: string
+  files: StoredFile[]
+}
+
+/** Names within an entry. `devel.tar` holds what external modules are built against. */
+const NAMES = {
+  manifest: 'manifest.json',
+  image: 'image',
+  vmlinux: 'vmlinux',
+  config: 'config',
+  modules: 'modules',
+  devel: 'devel.tar',
+} as const
+
+/**
+ * What of a build directory a later `make M=` needs beside the source (Documentation/kbuild/modules.rst): configuration,
+ * generated headers, symbol versions, and the host programs that were built.
+ */
+const DEVEL = [
+  '.config',
+  'Makefile',
+  'Module.symvers',
+  'System.map',
+  'include',
+  'scripts',
+  'tools/objtool/objtool',
+  'tools/bpf/resolve_btfids/resolve_btfids',
+  'certs/signing_key.pem',
+  'certs/signing_key.x509',
+]
+
+/** Paths of what modules are built against, in a build directory; not every kernel has all of them. */
+export const develPaths = (linux: string): string[] => [...DEVEL, `arch/${linux}/include`]
+
+const isKey = (name: string) => /^[0-9a-f]{64}$/.test(name)
+
+export const entryPath = (key: string, ...rest: string[]) => cachePath('kernels', key, ...rest)
+
+/** A kernel of the cache. What its configuration started from is the run's that asks for it: the key does not tell. */
+export type StoredKernel = Omit<Kernel, 'configBase'>
+
+function kernelOf({ key, kernel, files, identity }: Manifest): StoredKernel {
+  const directory = entryPath(key)
+  return {
+    ...kernel,
+    image: join(directory, NAMES.image),
+    vmlinux: join(directory, NAMES.vmlinux),
+    ...(files.some(({ path }) => path.startsWith(`${NAMES.modules}/`))
+      ? { modules: join(directory, NAMES.modules) }
+      : {}),
+    ...(identity.modules ? { devel: { archive: join(directory, NAMES.devel) } } : {}),
+    reused: true,
+  }
+}
+
+async function readManifest(key: string): Promise<Manifest | undefined> {
+  const manifest = await readJson<Manifest>(entryPath(key, NAMES.manifest))
+  return manifest?.layout === LAYOUT && manifest.key === key ? manifest : undefined
+}
+
+/** The first file of an entry that is not what the manifest says; undefined if all are. */
+async function firstWrong({ key, files }: Manifest): Promise<string | undefined> {
+  const checked = await Promise.all(
+    files.map(async ({ path, sha256 }) => ((await hashFile(entryPath(key, path))) === sha256 ? '' : path)),
+  )
+  return checked.find(path => path !== '')
+}
+
+/**
+ * The kernel of this key, each of its files verified by hash; undefined if there is none. An entry that was damaged is
+ * removed and told of. The one that is returned is held: it stays until this process has ended.
+ */
+export async function findKernel(
+  key: string,
+  warn: (sentence: string) => void,
+): Promise<StoredKernel | undefined> {
+  const manifest = await readManifest(key)
+  if (!manifest) return undefined
+  await hold(key)
+  const wrong = await firstWrong(manifest)
+  if (wrong !== undefined) {
+    warn(
+      `The cached kernel ${key.slice(0, 12)} is damaged (${wrong} is not what was stored); it is built again.`,
+    )
+    await rm(entryPath(key), { recursive: true, force: true })
+    return undefined
+  }
+  const now = new Date()
+  await utimes(entryPath(key, NAMES.manifest), now, now).catch(() => {})
+  return kernelOf(manifest)
+}
+
+async function copyInto(directory: string, kernel: Kernel, out: string): Promise<void> {
+  const copy = (from: string, name: string) =>
+    copyFile(from, join(directory, name), constants.COPYFILE_FICLONE)
+  await Promise.all([
+    copy(kernel.image, NAMES.image),
+    existsSync(kernel.vmlinux) ? copy(kernel.vmlinux, NAMES.vmlinux) : undefined,
+    copy(join(out, '.config'), NAMES.config),
+    kernel.modules
+      ? cp(kernel.modules, join(directory, NAMES.modules), {
+          recursive: true,
+          mode: constants.COPYFILE_FICLONE,
+          // `build` and `source` point into a directory that is not part of the kernel
+          filter: source => !/\/lib\/modules\/[^/]+\/(?:build|source)$/.test(source),
+        })
+      : undefined,
+    kernel.devel && 'archive' in kernel.devel
+      ? copy(kernel.devel.archive, NAMES.devel)
+      : packDevel(join(directory, NAMES.devel), out, archOf(kernel.arch).linux),
+  ])
+  await chmod(join(directory, NAMES.image), 0o644)
+}
+
+async function packDevel(file: string, out: string, linux: string): Promise<void> {
+  const there = develPaths(linux).filter(path => existsSync(join(out, path)))
+  const end = await run({
+    file: 'tar',
+    // compiled objects of host programs are of no use to a module
+    args: ['-C', out, '--exclude=*.o', '--exclude=*.o.cmd', '-cf', file, '--', ...there],
+    deadline: 120,
+  })
+  if (end.status !== 0) throw new Error(describeEnd('tar', end))
+}
+
+/**
+ * Copies a kernel that was just built into the cache and returns it from there, held. `out` is its build directory.
+ * Two that store the same kernel at once do not disturb each other: entries appear whole or not at all.
+ */
+export async function storeKernel(
+  key: string,
+  from: { kernel: Kernel; out: string; identity: Identity; commit: Manifest['commit'] },
+): Promise<Kernel> {
+  const { kernel, out, identity, commit } = from
+  const { configBase, builtOn, ccache } = kernel
+  if (!existsSync(kernel.vmlinux)) {
+    // the same kernel, and all of it, is not given up for one whose vmlinux is on a build host
+    const whole = await findKernel(key, () => {})
+    if (whole && existsSync(whole.vmlinux))
+      return {
+        ...whole,
+        configBase,
+        reused: false,
+        ...(builtOn ? { builtOn } : {}),
+        ...(ccache ? { ccache } : {}),
+      }
+  }
+  await mkdir(cachePath('kernels'), { recursive: true })
+  const draft = await mkdtemp(cachePath('kernels', 'draft-'))
+  try {
+    await copyInto(draft, kernel, out)
+    const { arch, release, configHash, compiler, vmlinuxHash } = kernel
+    const manifest: Manifest = {
+      ...{ layout: LAYOUT, key, identity, commit, made: new Date().toISOString() },
+      kernel: {
+        ...{ arch, release, configHash, compiler },
+        ...(builtOn === undefined ? {} : { builtOn, vmlinuxHash }),
+      },
+      files: await listFiles(draft),
+    }
+    await writeFile(join(draft, NAMES.manifest), JSON.stringify(manifest))
+    await rm(entryPath(key), { recursive: true, force: true })
+    await rename(draft, entryPath(key))
+    await hold(key)
+    return { ...kernelOf(manifest), configBase, reused: false, ...(ccache ? { ccache } : {}) }
+  } finally {
+    await rm(draft, { recursive: true, force: true })
+  }
+}
+
+async function listFiles(directory: string): Promise<StoredFile[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+  const paths = entries
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name).slice(directory.length + 1))
+  return await Promise.all(
+    paths.sort().map(async path => {
+      const { size: bytes } = await stat(join(directory, path))
+      return { path, bytes, sha256: (await hashFile(join(directory, path))) ?? '' }
+    }),
+  )
+}
+
+const holders = (key: string) => cachePath('kernels', 'held', key)
+
+/** Notes that this process uses an entry, so that none is pruned under a guest. */
+export async function hold(key: string): Promise<void> {
+  await mkdir(holders(key), { recursive: true })
+  await writeFile(join(holders(key), uniqueWord()), JSON.stringify(processId(process.pid)))
+}
+
+async function isHeld(key: string): Promise<boolean> {
+  let held = false
+  for (const name of await readdir(holders(key)).catch(() => [])) {
+    const path = join(holders(key), name)
+    const owner = await readJson<ProcessId>(path)
+    if (owner && isAlive(owner)) held = true
+    else await rm(path, { force: true })
+  }
+  return held
+}
+
+/** An entry as `kc cache` lists it. */
+export interface Entry {
+  manifest: Manifest
+  bytes: number
+  /** when it was stored or used last */
+  used: Date
+}
+
+/** All entries, the one that was used last first. */
+export async function listKernels(): Promise<Entry[]> {
+  const names = (await readdir(cachePath('kernels')).catch(() => [])).filter(isKey)
+  const entries = await Promise.all(
+    names.map(async key => {
+      const manifest = await readManifest(key)
+      const info = await stat(entryPath(key, NAMES.manifest)).catch(() => undefined)
+      if (!manifest || !info) return []
+      const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0)
+      return [{ manifest, bytes, used: info.mtime }]
+    }),
+  )
+  return entries.flat().sort((a, b) => b.used.getTime() - a.used.getTime())
+}
+
+/**
+ * Removes the entries that were not used for longest until the rest fits into `maxBytes`, none that a run holds; also
+ * what an older layout or a killed run left. Returns what was removed.
+ */
+export async function pruneKernels(maxBytes: number): Promise<Entry[]> {
+  const entries = await listKernels()
+  const removed: Entry[] = []
+  let total = 0
+  for (const entry of entries) {
+    total += entry.bytes
+    const { key } = entry.manifest
+    if (total <= maxBytes || (await isHeld(key))) continue
+    await rm(entryPath(key), { recursive: true, force: true })
+    await rm(holders(key), { recursive: true, force: true })
+    total -= entry.bytes
+    removed.push(entry)
+  }
+  await removeLeftovers(new Set(entries.map(({ manifest }) => manifest.key)))
+  return removed
+}
+
+const HOUR_MS = 3600_000
+
+async function removeLeftovers(known: ReadonlySet<string>): Promise<void> {
+  for (const name of await readdir(cachePath('kernels')).catch(() => [])) {
+    const path = cachePath('kernels', name)
+    const stale = isKey(name) ? !known.has(name) : name.startsWith('draft-')
+    if (!stale) continue
+    const info = await stat(path).catch(() => undefined)
+    if (info && Date.now() - info.mtimeMs > HOUR_MS) await rm(path, { recursive: true, force: true })
+  }
+}
