@@ -16,14 +16,14 @@ import { listGuests, psJson, psText } from './commands/ps.js'
 import { triageJson, triageText } from './commands/triage-text.js'
 import { type Flag, OWN_FLAGS, SHELLS, VERBS } from './commands/verbs.js'
 import { VERSION } from './commands/version.js'
-import { dumpRunning } from './dump/running-guest.js'
+import { dumpRunningGuest } from './dump/running-guest.js'
 import { InputError, messageOf, StageError } from './errors.js'
-import { examine, install, renderFindings, usualArch } from './host/doctor.js'
+import { checkMachine, install, renderChecks, usualArch } from './host/doctor.js'
 import { makeRunDirectory } from './host/new-run-directory.js'
 import { cachePath } from './host/paths.js'
 import { createRoot } from './host/root-create.js'
 import { cancelOn } from './host/signals.js'
-import { hearFile } from './judge/guest-output.js'
+import { parseConsoleFile } from './judge/guest-output.js'
 import { runPipeline } from './pipeline.js'
 import { repeatCommand } from './report/repeat-command.js'
 import { terminalLog, terminalResult } from './report/terminal.js'
@@ -65,7 +65,7 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
   const terminal = ownTerminal()
   const request = parseRequest(
     raw,
-    { cwd, env, argv, terminal: terminal !== undefined, desk: true },
+    { cwd, env, argv, terminal: terminal !== undefined, local: true },
     isBundled,
   )
   const runDirectory = await makeRunDirectory(request.runDirectory)
@@ -80,7 +80,7 @@ async function runOnce(raw: RawOptions, argv: readonly string[], verbose: boolea
       repeat: sha => repeatCommand(raw, sha, argv),
       // the guest is stopped and results are written
       cancel: cancelOn('SIGINT', 'SIGTERM', 'SIGHUP'),
-      ...(request.work.kind === 'shell' ? { terminal } : {}),
+      ...(request.command.kind === 'shell' ? { terminal } : {}),
     },
     log,
   )
@@ -114,14 +114,14 @@ async function atDesk(raw: RawOptions, options: Record<string, unknown>): Promis
 
 async function doctor(doInstall: boolean, arch: ArchName, json: boolean): Promise<number> {
   if (doInstall) await install(arch, line => process.stderr.write(`${line}\n`))
-  const findings = await examine(arch)
+  const findings = await checkMachine(arch)
   const missing = findings.filter(finding => finding.state === 'missing')
   const status = missing.length === 0 ? 0 : EXIT_STATUS['infra-error']
   if (json) {
     process.stdout.write(`${JSON.stringify({ ready: missing.length === 0, arch, findings })}\n`)
     return status
   }
-  process.stdout.write(renderFindings(findings))
+  process.stdout.write(renderChecks(findings))
   if (missing.length === 0) process.stdout.write('This machine is ready.\n')
   else
     process.stdout.write(
@@ -208,7 +208,7 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
       ...(typeof dumpFile === 'string' ? { file: dumpFile } : {}),
       cancel: cancelOn('SIGTERM', 'SIGHUP'),
     }
-    finish(await dumpRunning(wanted, line => process.stderr.write(`${line}\n`)))
+    finish(await dumpRunningGuest(wanted, line => process.stderr.write(`${line}\n`)))
   })
   const root = new Map<string, Command>()
   /** Declares a verb of the table. */
@@ -233,7 +233,7 @@ function makeProgram(argv: readonly string[], finish: (status: number) => void):
   const archOf = (arch: string | boolean | undefined) =>
     typeof arch === 'string' ? parseArch(arch) : usualArch()
   verb('triage', async ({ json }, file) => {
-    const heard = await hearFile(file)
+    const heard = await parseConsoleFile(file)
     process.stdout.write(json ? triageJson(heard) : triageText(heard))
     return heard.findings.length === 0 ? 0 : EXIT_STATUS.splat
   })

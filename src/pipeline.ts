@@ -4,8 +4,8 @@ import { boot, virtmeWords } from './boot/boot.js'
 import type { Outcome } from './boot/outcome.js'
 import type { Terminal } from './boot/terminal.js'
 import type { Kernel } from './build/build-kernel.js'
-import { buildExternal, type ExternalModule } from './build/external-modules.js'
-import { obtainKernel } from './build/get-kernel.js'
+import { buildExternalModules, type ExternalModule } from './build/external-modules.js'
+import { getKernel } from './build/get-kernel.js'
 import { fetchVmlinux } from './build/remote-builder.js'
 import type { RemoteCaches } from './build/remote-caches.js'
 import { nameLeaks } from './dump/kmemleak.js'
@@ -14,8 +14,8 @@ import { bridgeOf, requireBridge } from './host/bridge.js'
 import { reapGuests } from './host/registry.js'
 import { requireTools } from './host/tools.js'
 import { findVirtme } from './host/virtme.js'
-import { type Examined, examine, vmcoreCamera } from './judge/analysis.js'
-import { guestEar } from './judge/guest-output.js'
+import { type Analysis, analyze, vmcoreCollector } from './judge/analysis.js'
+import { guestOutputParser } from './judge/guest-output.js'
 import { judge } from './judge/verdict.js'
 import type { Log } from './log.js'
 import type { RunStage } from './report/stages.js'
@@ -30,7 +30,7 @@ import { applyRules, windowsOf } from './triage/rules.js'
 import { plural } from './triage/tests.js'
 
 /** What a run needs to know of its surroundings beside the request. */
-export interface Surroundings {
+export interface RunContext {
   runDirectory: string
   /** where the guest's commands start */
   directory: string
@@ -47,7 +47,7 @@ export interface Surroundings {
  * One run, from the request to its result: find the source, check it out, configure, build, boot, judge. Whatever
  * happens on the way ends in a result, which holds all that was learned until then; only input that makes no sense throws.
  */
-export async function runPipeline(request: Request, around: Surroundings, log: Log): Promise<Result> {
+export async function runPipeline(request: Request, around: RunContext, log: Log): Promise<Result> {
   const { cancel, runDirectory } = around
   const began = performance.now()
   const result: Result = {
@@ -83,7 +83,11 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       summary = sum(made)
       return made
     } finally {
-      result.timings.push({ stage: name, seconds: round((performance.now() - start) / 1000), came: summary })
+      result.timings.push({
+        stage: name,
+        seconds: round((performance.now() - start) / 1000),
+        summary: summary,
+      })
       log.stageEnd(name, summary)
     }
   }
@@ -108,7 +112,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
     result.repeat = around.repeat(source.dirty ? undefined : source.sha)
 
     const obtaining = { request, source, result, log: told, cancel, stage, remote: around.remote }
-    const { kernel, release } = await obtainKernel(obtaining)
+    const { kernel, release } = await getKernel(obtaining)
     letGo = release
     result.kernel = kernelFacts(kernel)
 
@@ -119,7 +123,7 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
             'modules',
             `Build ${plural(request.modules.length, 'external module')}`,
             () =>
-              buildExternal(
+              buildExternalModules(
                 request,
                 { kernel, source: builtFrom(source, result), runDirectory, cwd: around.directory },
                 told,
@@ -134,21 +138,21 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
         await release()
       }
 
-    const camera = vmcoreCamera(request, runDirectory, told, cancel)
-    let ear = guestEar([])
+    const camera = vmcoreCollector(request, runDirectory, told, cancel)
+    let ear = guestOutputParser([])
     const booted = await stage(
       'boot',
-      `Boot ${kernel.release} and ${request.work.kind === 'shell' ? 'open a shell' : 'run the commands'}`,
+      `Boot ${kernel.release} and ${request.command.kind === 'shell' ? 'open a shell' : 'run the commands'}`,
       () =>
         boot(request, underTest, { ...around, runDirectory }, told, {
           cancel,
           load: external?.modules.map(({ name }) => name),
           terminal: around.terminal,
           listen() {
-            ear = guestEar(windowsOf(request.ignore))
+            ear = guestOutputParser(windowsOf(request.ignore))
             return { onConsole: ear.console, onStdout: ear.stdout }
           },
-          dump: camera.take,
+          dump: camera.collect,
         }),
       ({ outcome }) => describeBooted(outcome),
     )
@@ -175,16 +179,16 @@ export async function runPipeline(request: Request, around: Surroundings, log: L
       'Look at what the kernel said',
       async () => {
         // stacks and dumps are explained with it
-        if (findings.length > 0 || camera.taken()) {
+        if (findings.length > 0 || camera.dump()) {
           const vmlinux = await fetchVmlinux(request, underTest, runDirectory, told, cancel)
           if (vmlinux !== undefined) underTest = { ...underTest, vmlinux }
         }
-        return await examine({
+        return await analyze({
           ...{ request, kernel: underTest, runDirectory, findings, heard, cancel },
           external: external?.modules ?? [],
           cwd: around.directory,
           source: builtFrom(source, result),
-          taken: camera.taken(),
+          taken: camera.dump(),
           log: told,
         })
       },
@@ -207,7 +211,7 @@ function kernelFacts(kernel: Kernel): KernelFacts {
     vmlinux: _vmlinux,
     vmlinuxHash: _hash,
     modules: _modules,
-    devel: _devel,
+    kernelBuildDir: _devel,
     ...facts
   } = kernel
   return facts
@@ -226,9 +230,9 @@ async function appendLeaks(runDirectory: string, leaks: readonly string[]): Prom
 }
 
 function moduleFacts(modules: readonly ExternalModule[], { modules: seen }: Outcome): ModuleFacts[] {
-  return modules.map(({ name, asked }) => {
+  return modules.map(({ name, requested }) => {
     const { loaded = false, trouble } = seen[name] ?? {}
-    return { name, source: asked, loaded, ...(trouble === undefined ? {} : { trouble }) }
+    return { name, source: requested, loaded, ...(trouble === undefined ? {} : { trouble }) }
   })
 }
 
@@ -274,7 +278,7 @@ function describeBooted({ started, status }: Outcome): string {
   return `the guest came up, its commands ${status === undefined ? 'did not end' : `ended with status ${status}`}`
 }
 
-function describeExamined({ findings, tests, vmcore }: Examined): string {
+function describeExamined({ findings, tests, vmcore }: Analysis): string {
   const said = [
     findings.length === 0
       ? 'no reports'

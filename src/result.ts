@@ -46,7 +46,7 @@ export interface Timing {
   stage: Stage
   seconds: number
   /** what came of it, as the log says it */
-  came: string
+  summary: string
 }
 
 /** Where the tested source came from. */
@@ -108,7 +108,7 @@ export interface KernelCacheFacts {
 }
 
 /** Seconds from the start of virtme-run; a moment that never came is absent. */
-export interface BootMoments {
+export interface BootTimestamps {
   banner?: number
   init?: number
   commands?: number
@@ -125,7 +125,7 @@ export interface BootFacts {
   snapshot: string
   cpus: number
   memoryMiB: number
-  moments: BootMoments
+  timestamps: BootTimestamps
 }
 
 /** A place in the source that a compiler complained about. */
@@ -146,7 +146,7 @@ export interface ErrorFacts {
 }
 
 /** A place in the source that code was made from. */
-export interface SourcePlace {
+export interface SourceLocation {
   function: string
   /** relative to the tree */
   file: string
@@ -160,7 +160,7 @@ export interface StackEntry {
   /** `symbol+0xoffset/0xsize [module]` */
   text: string
   /** innermost inlined function first; empty where the debug information says nothing */
-  source: SourcePlace[]
+  source: SourceLocation[]
 }
 
 /** One thing that the kernel said of itself. */

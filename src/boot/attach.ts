@@ -6,11 +6,11 @@ import { chooseGuest } from '../host/choose-guest.js'
 import { takeLock } from '../host/lock.js'
 import { isAlive } from '../host/proc.js'
 import { guestName, type RunningGuest, runningGuests } from '../host/registry.js'
-import { askGuest, type GuestRequest, MOST_SHELLS } from './guest-requests.js'
+import { type GuestRequest, MOST_SHELLS, sendGuestRequest } from './guest-requests.js'
 import { connectMonitor } from './monitor.js'
 import { connectSocket, type Qmp } from './qmp.js'
 import { tailFile } from './tail.js'
-import { joinTerminal, type Terminal } from './terminal.js'
+import { attachTerminal, type Terminal } from './terminal.js'
 import { guestFiles, guestSockets } from './virtme-command.js'
 
 /** a guest that is still booting, or busy, has so long to open a shell */
@@ -35,7 +35,7 @@ export async function attach(
   try {
     // whoever sat there was killed, and its shell may still run
     if (abandoned) {
-      await askGuest(sockets.requests, { word: 'leave', number })
+      await sendGuestRequest(sockets.requests, { word: 'leave', number })
       const give = Date.now() + 3000
       while (!heard().left && Date.now() < give) await pause(POLL_MS)
       heard.forget()
@@ -70,7 +70,7 @@ interface Seat {
 async function sit(at: Seat, say: (line: string) => void): Promise<number> {
   const { number, sockets, heard, cancel } = at
   const { rows, columns } = at.terminal.output
-  const ask = (request: GuestRequest) => askGuest(sockets.requests, request)
+  const ask = (request: GuestRequest) => sendGuestRequest(sockets.requests, request)
   // connected before anything is printed there: what nobody reads is lost
   const give = Date.now() + 5000
   const console = await connectSocket(sockets.shell(number), () => Date.now() > give)
@@ -79,13 +79,13 @@ async function sit(at: Seat, say: (line: string) => void): Promise<number> {
     const shell = { word: 'attach', number, rows, columns } as const
     await ask({ ...shell, type: at.type ?? 'xterm', colours: at.colours })
     if (!(await hears('attached', at))) return 1
-    const joined = joinTerminal(at.terminal, console, size => void ask({ word: 'size', number, ...size }))
+    const joined = attachTerminal(at.terminal, console, size => void ask({ word: 'size', number, ...size }))
     try {
       while (!joined.over && !heard().left && !cancel.aborted) await pause(POLL_MS)
       // what the shell printed last comes by another way than the word that it has ended
       if (heard().left) await pause(5 * POLL_MS)
     } finally {
-      joined.leave()
+      joined.detach()
     }
     const { left, status } = heard()
     say(how(left, joined.over))

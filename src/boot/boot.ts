@@ -5,7 +5,7 @@ import { type ArchName, archOf, isNative } from '../arch.js'
 import type { Kernel } from '../build/build-kernel.js'
 import { InfraError } from '../errors.js'
 import { bridgeOf } from '../host/bridge.js'
-import { kvmState, noteKvm } from '../host/kvm.js'
+import { kvmState, recordKvm } from '../host/kvm.js'
 import { lastLines, run } from '../host/processes.js'
 import { findVirtme } from '../host/virtme.js'
 import type { Log } from '../log.js'
@@ -14,23 +14,23 @@ import type { BootFacts } from '../result.js'
 import { FILES } from '../run-directory.js'
 import { writeShare } from './guest-share.js'
 import type { GuestLimits, Outcome } from './outcome.js'
-import { prepareSnapshot } from './root-snapshot.js'
-import { superviseGuest, type Watching } from './supervise.js'
+import { prepareRootSnapshot } from './root-snapshot.js'
+import { type SupervisorOptions, superviseGuest } from './supervise.js'
 import type { Terminal } from './terminal.js'
-import { type GuestCommand, guestFiles } from './virtme-command.js'
+import { guestFiles, type VirtmeLaunch } from './virtme-command.js'
 
 export interface Booted {
   outcome: Outcome
   facts: BootFacts
 }
 
-export interface BootOptions extends Pick<Watching, 'dump'> {
+export interface BootOptions extends Pick<SupervisorOptions, 'dump'> {
   cancel?: AbortSignal
   terminal?: Terminal
   /** external modules to load before the commands, in this order */
   load?: readonly string[]
   /** who listens to the guest; asked anew for each attempt to boot it */
-  listen: () => Pick<Watching, 'onConsole' | 'onStdout'>
+  listen: () => Pick<SupervisorOptions, 'onConsole' | 'onStdout'>
 }
 
 /** A kernel that KVM runs prints its first line within a fraction of a second. */
@@ -80,7 +80,7 @@ export async function boot(
   const [virtme, qemu, snapshot, choice] = await Promise.all([
     findVirtme(),
     qemuVersion(request.arch),
-    prepareSnapshot(request, at.runDirectory, at.env),
+    prepareRootSnapshot(request, at.runDirectory, at.env),
     chooseAccel(request, log),
   ])
   if (snapshot.kind === 'guest' && at.env.GITHUB_ACTIONS === 'true') {
@@ -123,10 +123,10 @@ export async function boot(
     snapshot: snapshot.kind,
     cpus: request.cpus,
     memoryMiB: request.memoryMiB,
-    moments: outcome.moments,
+    timestamps: outcome.timestamps,
   })
   const attempt = async (accel: 'kvm' | 'tcg', banner: number) => {
-    const guest: GuestCommand = {
+    const guest: VirtmeLaunch = {
       virtmeRun: virtme.path,
       image: kernel.image,
       root: snapshot.root,
@@ -135,7 +135,7 @@ export async function boot(
       runDirectory: at.runDirectory,
     }
     const limits: GuestLimits = { ...request.deadlines, banner }
-    if (request.work.kind === 'shell') limits.run = limits.idle = Number.POSITIVE_INFINITY
+    if (request.command.kind === 'shell') limits.run = limits.idle = Number.POSITIVE_INFINITY
     return await superviseGuest(request, guest, limits, {
       ...options,
       ...options.listen(),
@@ -147,8 +147,9 @@ export async function boot(
   }
 
   const first = await attempt(choice.accel, choice.banner)
-  if (choice.accel === 'kvm' && first.moments.banner !== undefined) await noteKvm('proven')
-  const unproven = choice.retry && first.moments.banner === undefined && !first.cancelled && !first.flooded
+  if (choice.accel === 'kvm' && first.timestamps.banner !== undefined) await recordKvm('proven')
+  const unproven =
+    choice.retry && first.timestamps.banner === undefined && !first.cancelled && !first.outputLimit
   if (!unproven) return { outcome: first, facts: facts(choice.accel, first) }
 
   const how = first.expired
@@ -160,7 +161,7 @@ export async function boot(
   )
   const second = await attempt('tcg', Number.POSITIVE_INFINITY)
   // the same kernel speaks under emulation: it was KVM
-  if (second.moments.banner !== undefined) await noteKvm('broken')
+  if (second.timestamps.banner !== undefined) await recordKvm('broken')
   return { outcome: second, facts: facts('tcg', second) }
 }
 

@@ -15,20 +15,20 @@ const plainWords = (words: readonly string[]) =>
  * is the time since virtme-run's start. Returns true for the word that the commands have ended while their streams are
  * still open.
  */
-export function hearControl(line: string, outcome: Outcome, seconds: number): boolean {
+export function parseControlLine(line: string, outcome: Outcome, seconds: number): boolean {
   const [word, value = '', ...rest] = line.split(' ')
-  const { moments } = outcome
+  const { timestamps } = outcome
   const module = (): LoadedModule => {
     outcome.modules[value] ??= { loaded: false, sections: {} }
     return outcome.modules[value]
   }
   switch (word) {
     case 'init':
-      moments.init ??= seconds
+      timestamps.init ??= seconds
       outcome.release ??= value
       break
     case 'commands':
-      moments.commands ??= seconds
+      timestamps.commands ??= seconds
       outcome.started = true
       break
     case 'loaded':
@@ -53,7 +53,7 @@ export function hearControl(line: string, outcome: Outcome, seconds: number): bo
       // the first word on it counts
       outcome.status ??= Number(value)
       if (word === 'ended') return true
-      moments.status ??= seconds
+      timestamps.status ??= seconds
   }
   return false
 }

@@ -12,7 +12,7 @@ export type GuestRequest =
   | { word: 'leave'; number: number }
 
 /** Makes the FIFO that requests go through; QEMU opens it as a port of the guest. */
-export async function makeRequests(path: string): Promise<void> {
+export async function makeRequestFifo(path: string): Promise<void> {
   const end = await run({ file: 'mkfifo', args: ['-m', '600', '--', path], deadline: 10 })
   if (end.status !== 0) throw new Error(`mkfifo: ${end.stderr}`)
 }
@@ -28,7 +28,7 @@ export function requestLine(request: GuestRequest): string {
 }
 
 /** Asks; nothing happens where the guest has ended. */
-export async function askGuest(path: string, request: GuestRequest): Promise<void> {
+export async function sendGuestRequest(path: string, request: GuestRequest): Promise<void> {
   // without a reader the open fails at once and does not wait for one
   const fifo = await open(path, constants.O_WRONLY | constants.O_NONBLOCK).catch(() => undefined)
   try {

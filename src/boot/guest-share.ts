@@ -2,7 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asset } from '../host/assets.js'
 import { shellQuote } from '../host/shell-quote.js'
-import type { Request, Work } from '../request/request.js'
+import type { GuestCommand, Request } from '../request/request.js'
 
 /** What the guest's init is told beside the commands. */
 export interface GuestSettings {
@@ -30,7 +30,7 @@ const SHARE = '/run/kernelcraft'
 function runScript(
   request: Request,
   settings: GuestSettings,
-  { name: script, work, own }: { name: string; work: Work; own: Record<string, string> },
+  { name: script, work, own }: { name: string; work: GuestCommand; own: Record<string, string> },
 ): string {
   const { name = 'root', home = '/root', shell = '/bin/sh' } = request.user ?? {}
   const env = {
@@ -74,7 +74,7 @@ function become({ user }: Request, script: string): string {
   ].join('')
 }
 
-function start(work: Work): string {
+function start(work: GuestCommand): string {
   const shell = (arguments_: string) =>
     `if command -v bash > /dev/null; then exec bash ${arguments_}; fi\nexec sh ${arguments_}\n`
   if (work.kind === 'shell') return shell('-i')
@@ -84,7 +84,7 @@ function start(work: Work): string {
 }
 
 /** One word after `--` is a line of shell, as with ssh; several are a program and its arguments. */
-function scriptText(work: Work): string {
+function scriptText(work: GuestCommand): string {
   if (work.kind === 'script') return work.text.endsWith('\n') ? work.text : `${work.text}\n`
   if (work.kind === 'argv' && work.argv.length === 1) return `${work.argv[0]}\n`
   return ''
@@ -115,7 +115,7 @@ export async function writeShare(
     .map(([name, value]) => `${name}=${shellQuote(value)}\n`)
     .join('')
   const scripts = [
-    { name: 'run.sh', work: request.work, own: terminalVariables(settings) },
+    { name: 'run.sh', work: request.command, own: terminalVariables(settings) },
     // for who joins later; init.sh knows that terminal
     { name: 'attach.sh', work: { kind: 'shell' } as const, own: {} },
   ]
@@ -132,6 +132,6 @@ export async function writeShare(
     writeFile(join(directory, 'modules'), settings.load.map(name => `${name}\n`).join('')),
     writeFile(join(directory, 'masks'), settings.masks.map(path => `${path}\n`).join('')),
     ...scripts.map(script => writeFile(join(directory, script.name), runScript(request, settings, script))),
-    writeFile(join(directory, 'script'), scriptText(request.work), { mode: 0o755 }),
+    writeFile(join(directory, 'script'), scriptText(request.command), { mode: 0o755 }),
   ])
 }

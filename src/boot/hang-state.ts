@@ -6,7 +6,7 @@ import type { Log } from '../log.js'
 import { connectSocket, type Qmp } from './qmp.js'
 
 /** What is asked of a guest that has to end soon, and where the answers go. */
-export interface Scene {
+export interface HangContext {
   qmp: Qmp
   /** the socket of the serial line's character device, `console`; who connects has it alone */
   line: () => Promise<Socket | undefined>
@@ -37,7 +37,12 @@ const QUIET_SECONDS = 0.5
 const NMI_SECONDS = 5
 
 /** Waits for an answer to begin and to end; false if none began. */
-async function answered(scene: Scene, before: number, patience: number, most: number): Promise<boolean> {
+async function answered(
+  scene: HangContext,
+  before: number,
+  patience: number,
+  most: number,
+): Promise<boolean> {
   const start = performance.now()
   const seconds = () => (performance.now() - start) / 1000
   while (scene.printed() === before) {
@@ -57,13 +62,13 @@ async function answered(scene: Scene, before: number, patience: number, most: nu
 }
 
 /** A break (CONFIG_MAGIC_SYSRQ_SERIAL) or what stands for it on the serial line, and a key behind it: sysrq. */
-async function press({ qmp, sysrq }: Scene, line: Socket, key: string): Promise<void> {
+async function press({ qmp, sysrq }: HangContext, line: Socket, key: string): Promise<void> {
   if (sysrq === 'break') await qmp.execute('chardev-send-break', { id: 'console' }, 3)
   line.write(sysrq === 'break' ? key : `${sysrq}${key}`)
 }
 
 /** Connects to the serial line. What the guest prints is in the log file; here it would only fill the socket. */
-export async function takeLine(path: string, stop: () => boolean): Promise<Socket | undefined> {
+export async function openSerialLine(path: string, stop: () => boolean): Promise<Socket | undefined> {
   const line = await connectSocket(path, stop)
   line?.resume()
   line?.on('error', () => {})
@@ -75,7 +80,7 @@ export async function takeLine(path: string, stop: () => boolean): Promise<Socke
  * all CPUs from QEMU. The answers are in the console log; the whole takes half a minute at most. Returns false if the
  * guest is deaf. Never throws: what cannot be had is left out.
  */
-export async function interrogate(scene: Scene): Promise<boolean> {
+export async function collectHangState(scene: HangContext): Promise<boolean> {
   let heard = false
   try {
     await scene.qmp.execute('query-status', {}, 3)
@@ -98,7 +103,7 @@ export async function interrogate(scene: Scene): Promise<boolean> {
 }
 
 /** The last question to a deaf guest, from which it may die (unknown_nmi_panic): its memory has to be taken before. */
-export async function injectNmi(scene: Scene): Promise<void> {
+export async function injectNmi(scene: HangContext): Promise<void> {
   scene.log.info('The guest does not answer sysrq: it gets an NMI.')
   try {
     const before = scene.printed()
@@ -109,7 +114,7 @@ export async function injectNmi(scene: Scene): Promise<void> {
   }
 }
 
-async function askKernel(scene: Scene): Promise<boolean> {
+async function askKernel(scene: HangContext): Promise<boolean> {
   const line = await scene.line()
   if (!line) return false
   try {

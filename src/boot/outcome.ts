@@ -1,5 +1,5 @@
 import type { Deadlines } from '../request/request.js'
-import type { BootMoments } from '../result.js'
+import type { BootTimestamps } from '../result.js'
 
 /** Which deadline passed. `banner`: no word of the kernel; `shutdown`: the commands had ended, the guest had not. */
 export type Expiry = 'banner' | 'boot' | 'run' | 'idle' | 'shutdown'
@@ -24,7 +24,7 @@ export interface Outcome {
   expired?: Expiry
   cancelled: boolean
   /** the host ran out of disk space, or the guest printed more than anybody will read */
-  flooded?: string
+  outputLimit?: string
   /** QEMU's reason for the end, e.g. guest-shutdown, guest-reset; absent if it gave none (QMP SHUTDOWN event) */
   shutdown?: string
   /** virtme-run's own end */
@@ -34,7 +34,7 @@ export interface Outcome {
   modules: Record<string, LoadedModule>
   /** lines of /sys/kernel/debug/kmemleak, read after the modules were removed */
   leaks: string[]
-  moments: BootMoments
+  timestamps: BootTimestamps
 }
 
 export interface GuestLimits extends Deadlines {
@@ -67,14 +67,15 @@ export function expiry(at: {
   qemuUp: number | undefined
 }): Expiry | 'drain' | undefined {
   const { now, limits, outcome, activity } = at
-  const { moments } = outcome
-  if (moments.status !== undefined) return now - moments.status > SHUTDOWN_SECONDS ? 'shutdown' : undefined
+  const { timestamps } = outcome
+  if (timestamps.status !== undefined)
+    return now - timestamps.status > SHUTDOWN_SECONDS ? 'shutdown' : undefined
   if (at.drainSince !== undefined)
     return now - Math.max(at.drainSince, activity) > DRAIN_SECONDS ? 'drain' : undefined
   // counted from QEMU's start: before it, virtme-run's Python takes as long as the machine is slow
-  if (moments.banner === undefined && at.qemuUp !== undefined && now - at.qemuUp > limits.banner)
+  if (timestamps.banner === undefined && at.qemuUp !== undefined && now - at.qemuUp > limits.banner)
     return 'banner'
-  if (moments.commands === undefined) return now > limits.boot ? 'boot' : undefined
-  if (now - moments.commands > limits.run) return 'run'
+  if (timestamps.commands === undefined) return now > limits.boot ? 'boot' : undefined
+  if (now - timestamps.commands > limits.run) return 'run'
   return now - activity > limits.idle ? 'idle' : undefined
 }

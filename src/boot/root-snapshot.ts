@@ -15,10 +15,10 @@ import { secretPaths, withoutHashes } from './secrets.js'
  * - `user-namespace`: the same without root rights; files of other users look as if they were nobody's (user_namespaces(7)).
  * - `guest`: the guest's init covers them. Enough against a test that looks around, not against one that means harm.
  */
-export type SnapshotKind = 'namespace' | 'user-namespace' | 'guest'
+export type RootSnapshotKind = 'namespace' | 'user-namespace' | 'guest'
 
-export interface Snapshot {
-  kind: SnapshotKind
+export interface RootSnapshot {
+  kind: RootSnapshotKind
   /** what virtme-run exports */
   root: string
   /** command and arguments to put before virtme-run's */
@@ -57,7 +57,7 @@ async function works(command: readonly string[]): Promise<boolean> {
 async function strongest(
   inCi: boolean,
   root: string,
-): Promise<{ kind: SnapshotKind; enter: readonly string[] }> {
+): Promise<{ kind: RootSnapshotKind; enter: readonly string[] }> {
   const enter = ['unshare', '--mount', '--propagation', 'private', '--']
   if (process.getuid?.() === 0) {
     if (await works(enter)) return { kind: 'namespace', enter }
@@ -79,11 +79,11 @@ async function strongest(
 }
 
 /** Prepares the copy-on-write snapshot's lower half: what of the host the guest may read. */
-export async function prepareSnapshot(
+export async function prepareRootSnapshot(
   request: Request,
   runDirectory: string,
   env: NodeJS.ProcessEnv,
-): Promise<Snapshot> {
+): Promise<RootSnapshot> {
   const root = realpathSync(request.root)
   const secrets = secretPaths({ env, checkout: request.path })
     .map(path => relative(root, path))

@@ -63,7 +63,7 @@ const ON_MACHINE = [
 /** In the directory of a self-hosted runner. */
 const IN_RUNNER = ['.credentials', '.credentials_rsaparams', '.runner', '.env', '.path', '.service', '_diag']
 
-export interface SecretPlaces {
+export interface SecretSearch {
   env: NodeJS.ProcessEnv
   /** the checkout under test; actions/checkout leaves its token in .git/config */
   checkout: string
@@ -112,7 +112,7 @@ function gitConfigs(checkout: string): string[] {
  * Files and directories of the host that the guest must not read: absolute paths that exist, links followed.
  * /proc, /sys, /dev and /run of the host are no part of the snapshot and need no mask.
  */
-export function secretPaths(places: SecretPlaces): string[] {
+export function secretPaths(places: SecretSearch): string[] {
   const { env } = places
   const candidates = [
     ...homes().flatMap(home => IN_HOME.map(name => join(home, name))),

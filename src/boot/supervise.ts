@@ -12,14 +12,14 @@ import { guardGroup, killGroup } from '../host/processes.js'
 import { endProcesses, RUN_VARIABLE, registerGuest, unregisterGuest } from '../host/registry.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request/request.js'
-import { hearControl } from './control-port.js'
-import { askGuest, makeRequests } from './guest-requests.js'
-import { injectNmi, interrogate, takeLine } from './hang-state.js'
+import { parseControlLine } from './control-port.js'
+import { makeRequestFifo, sendGuestRequest } from './guest-requests.js'
+import { collectHangState, injectNmi, openSerialLine } from './hang-state.js'
 import { expiry, type GuestLimits, type Outcome } from './outcome.js'
 import { connectSocket, type Qmp, type QmpEvent, startQmp } from './qmp.js'
 import { type Tail, tailFile } from './tail.js'
-import { joinTerminal, type Terminal } from './terminal.js'
-import { type GuestCommand, guestFiles, guestSockets, virtmeArguments } from './virtme-command.js'
+import { attachTerminal, type Terminal } from './terminal.js'
+import { guestFiles, guestSockets, type VirtmeLaunch, virtmeArguments } from './virtme-command.js'
 
 const POLL_MS = 20
 /** the console of a guest that has panicked is read until it is silent for so long */
@@ -33,7 +33,7 @@ const LEAST_FREE = 64 * 2 ** 20
 /** What a guest's memory is wanted for. */
 export type DumpReason = 'panic' | 'hang' | 'splat'
 
-export interface Watching {
+export interface SupervisorOptions {
   /** goes before virtme-run, see snapshot.ts */
   wrapper: readonly string[]
   log: Log
@@ -55,16 +55,16 @@ export interface Watching {
  */
 export async function superviseGuest(
   request: Request,
-  guest: GuestCommand,
+  guest: VirtmeLaunch,
   limits: GuestLimits,
-  options: Watching,
+  options: SupervisorOptions,
 ): Promise<Outcome> {
   const { log, cancel } = options
   const arch = archOf(request.arch)
   const files = guestFiles(guest.runDirectory)
   const socketDirectory = await mkdtemp(join(tmpdir(), 'kc-'))
   const sockets = guestSockets(socketDirectory)
-  await makeRequests(sockets.requests)
+  await makeRequestFifo(sockets.requests)
   for (const path of [files.console, files.stdout, files.stderr, files.control, files.virtme])
     writeFileSync(path, '')
   const virtmeLog = openSync(files.virtme, 'a')
@@ -87,7 +87,7 @@ export async function superviseGuest(
   const { pid } = child
   const outcome: Outcome = {
     ...{ started: false, panicked: false, cancelled: false },
-    ...{ exit: {}, modules: {}, leaks: [], moments: {} },
+    ...{ exit: {}, modules: {}, leaks: [], timestamps: {} },
   }
   if (pid === undefined) {
     const [error] = await once(child, 'error')
@@ -102,7 +102,7 @@ export async function superviseGuest(
     vmlinux: options.vmlinux,
     release: options.release,
     accel: guest.accel,
-    work: workText(request.work),
+    command: commandText(request.command),
   })
   const leader = processId(pid)
   const dismissGuard = guardGroup(pid)
@@ -120,12 +120,12 @@ export async function superviseGuest(
   let controlRest = ''
   let drainSince: number | undefined
   let consoleHead = ''
-  const moments = outcome.moments
+  const moments = outcome.timestamps
   const times: string[] = []
   const onControl = (chunk: Buffer) => {
     const lines = (controlRest + chunk.toString('utf8')).split('\n')
     controlRest = lines.pop() ?? ''
-    for (const line of lines) if (hearControl(line, outcome, seconds())) drainSince ??= seconds()
+    for (const line of lines) if (parseControlLine(line, outcome, seconds())) drainSince ??= seconds()
   }
   const onConsole = (chunk: Buffer) => {
     consoleQuietSince = seconds()
@@ -187,14 +187,14 @@ export async function superviseGuest(
     qemuUp = seconds()
     qmp = await startQmp(socket, onEvent)
   })().catch(error => log.detail(`monitor: ${error}`))
-  const held = arch.repeatsUnread ? takeLine(sockets.console, () => exited) : undefined
+  const held = arch.repeatsUnread ? openSerialLine(sockets.console, () => exited) : undefined
   const onResize = (size: { rows: number; columns: number }) =>
-    void askGuest(sockets.requests, { word: 'size', number: 0, ...size })
+    void sendGuestRequest(sockets.requests, { word: 'size', number: 0, ...size })
   const { terminal } = options
   const sitting =
     terminal &&
     connectSocket(sockets.terminal, () => exited).then(found =>
-      found && !exited ? joinTerminal(terminal, found, onResize) : undefined,
+      found && !exited ? attachTerminal(terminal, found, onResize) : undefined,
     )
 
   // the end, whoever brings it about; what is still to be learned comes before it
@@ -226,14 +226,14 @@ export async function superviseGuest(
     if (!qmp || exited) return
     const scene = {
       qmp,
-      line: () => held ?? takeLine(sockets.console, () => exited || cancel?.aborted === true),
+      line: () => held ?? openSerialLine(sockets.console, () => exited || cancel?.aborted === true),
       sysrq: arch.sysrq,
       printed: () => consoleTail.size,
       over: () => exited || cancel?.aborted === true,
       registers: files.registers,
       log,
     }
-    const heard = await interrogate(scene)
+    const heard = await collectHangState(scene)
     if (!cancel?.aborted) await dump('hang')
     if (!heard && !scene.over()) await injectNmi(scene)
   }
@@ -266,8 +266,8 @@ export async function superviseGuest(
         splat ??= dump('splat')
       } else if (now - lastSpaceCheck > 1) {
         lastSpaceCheck = now
-        outcome.flooded = flood(guest.runDirectory, consoleTail.size + stdoutTail.size + stderrTail.size)
-        if (outcome.flooded) stop()
+        outcome.outputLimit = flood(guest.runDirectory, consoleTail.size + stdoutTail.size + stderrTail.size)
+        if (outcome.outputLimit) stop()
       }
     }
     if (!any) await Promise.race([pause(POLL_MS), ended])
@@ -283,7 +283,7 @@ export async function superviseGuest(
   await monitor
   qmp?.close()
   ;(await held)?.destroy()
-  ;(await sitting)?.leave()
+  ;(await sitting)?.detach()
   // virtme-run may end before its children
   await killGroup(pid, 500)
   await endProcesses(guest.runDirectory, leader)
@@ -296,7 +296,7 @@ export async function superviseGuest(
 }
 
 /** What a guest runs, for a list: the first line, not too long, nothing that moves a cursor. */
-export function workText(work: Request['work']): string {
+export function commandText(work: Request['command']): string {
   if (work.kind === 'shell') return 'a shell'
   const text = work.kind === 'argv' ? work.argv.join(' ') : work.text.trim()
   const [line = ''] = text.split('\n')

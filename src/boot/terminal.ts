@@ -7,21 +7,21 @@ export interface Terminal {
   output: WriteStream
 }
 
-export interface Joined {
+export interface AttachedTerminal {
   /** true as soon as the guest's console has hung up */
   readonly over: boolean
   /** puts the terminal back as it was */
-  leave(): void
+  detach(): void
 }
 
 /**
  * Connects the terminal to a console of the guest: raw, so that Ctrl-C and Ctrl-D are the guest's, and its size followed.
  */
-export function joinTerminal(
+export function attachTerminal(
   { input, output }: Terminal,
   console: Socket,
   onResize: (size: { rows: number; columns: number }) => void,
-): Joined {
+): AttachedTerminal {
   let over = console.destroyed
   const onInput = (chunk: Buffer) => console.write(chunk)
   const onSize = () => onResize({ rows: output.rows, columns: output.columns })
@@ -38,7 +38,7 @@ export function joinTerminal(
     get over() {
       return over
     },
-    leave() {
+    detach() {
       input.off('data', onInput)
       output.off('resize', onSize)
       input.setRawMode(false)

@@ -4,7 +4,7 @@ import { InputError } from '../errors.js'
 import { bridgeOf, macOf } from '../host/bridge.js'
 import type { Request } from '../request/request.js'
 
-export interface GuestCommand {
+export interface VirtmeLaunch {
   virtmeRun: string
   /** kernel image */
   image: string
@@ -83,7 +83,7 @@ const comma = (text: string) => text.replaceAll(',', ',,')
  * The arguments of virtme-run. It sets up the machine, the export of the root and the network; command line, streams,
  * monitor and console are ours, by QEMU's rule that the last word on an option wins.
  */
-export function virtmeArguments(request: Request, guest: GuestCommand, socketDirectory: string): string[] {
+export function virtmeArguments(request: Request, guest: VirtmeLaunch, socketDirectory: string): string[] {
   const files = guestFiles(guest.runDirectory)
   const sockets = guestSockets(socketDirectory)
   const server = (id: string, path: string, ...more: string[]) => [

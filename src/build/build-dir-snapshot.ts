@@ -16,7 +16,7 @@ const OUT = 'out'
 const LISTING = 'listing'
 
 /** Where a build directory lies while it travels. */
-export const parcelPath = (...rest: string[]) => cachePath('build', ...rest)
+export const buildDirSnapshotPath = (...rest: string[]) => cachePath('build', ...rest)
 
 /** Linked anew whenever anything has changed: most of the bytes, and none of the time. */
 const REMADE =
@@ -40,10 +40,10 @@ function parseListing(text: string): Map<string, string> {
 }
 
 /** Packs a build directory that holds what `made` says; false if it holds something else by now. */
-export async function packBuild(out: string, gitDir: string, made: Stamp): Promise<boolean> {
+export async function packBuildDir(out: string, gitDir: string, made: Stamp): Promise<boolean> {
   const stamp = await readStamp(out)
   if (stamp?.treeId !== made.treeId || stamp.configHash !== made.configHash) return false
-  const parcel = parcelPath()
+  const parcel = buildDirSnapshotPath()
   await rm(parcel, { recursive: true, force: true })
   await mkdir(join(parcel, OUT), { recursive: true })
   await writeFile(join(parcel, LISTING), await listing(gitDir, made.treeId))
@@ -60,20 +60,24 @@ export async function packBuild(out: string, gitDir: string, made: Stamp): Promi
 }
 
 /** A build directory that came from elsewhere, and how the source differs from what it was built from. */
-export interface Parcel {
+export interface BuildDirSnapshot {
   stamp: Stamp
   changed: readonly string[]
   unchanged: readonly string[]
 }
 
 /** What has been put at `parcelPath()`; undefined if it is of no use here, and why. */
-export async function openParcel(gitDir: string, treeId: string): Promise<Parcel | { useless: string }> {
+export async function openBuildDirSnapshot(
+  gitDir: string,
+  treeId: string,
+): Promise<BuildDirSnapshot | { useless: string }> {
   const [stamp, text] = await Promise.all([
-    readStamp(parcelPath(OUT)),
-    readFile(parcelPath(LISTING), 'utf8').catch(() => undefined),
+    readStamp(buildDirSnapshotPath(OUT)),
+    readFile(buildDirSnapshotPath(LISTING), 'utf8').catch(() => undefined),
   ])
   if (!stamp || text === undefined) return { useless: 'it is not whole' }
-  if ((await youngest(parcelPath(OUT))) > Date.now()) return { useless: 'its clock was ahead of this one' }
+  if ((await youngest(buildDirSnapshotPath(OUT))) > Date.now())
+    return { useless: 'its clock was ahead of this one' }
   const before = parseListing(text)
   const now = parseListing(await listing(gitDir, treeId))
   const changed: string[] = []
@@ -98,7 +102,7 @@ async function youngest(directory: string): Promise<number> {
 const LONG_AGO = new Date('2000-01-01T00:00:00Z')
 
 /** Puts the build directory in place below a source that was just checked out, and sets the times of the source's files. */
-export async function placeParcel(parcel: Parcel, source: string, out: string): Promise<void> {
+export async function restoreBuildDir(parcel: BuildDirSnapshot, source: string, out: string): Promise<void> {
   // synchronous: eighty thousand calls, and a promise costs more than each
   for (const path of parcel.unchanged) {
     const file = join(source, path)
@@ -110,8 +114,8 @@ export async function placeParcel(parcel: Parcel, source: string, out: string): 
   }
   await rm(join(source, out), { recursive: true, force: true })
   await mkdir(source, { recursive: true })
-  await rename(parcelPath(OUT), join(source, out))
-  await rm(parcelPath(), { recursive: true, force: true })
+  await rename(buildDirSnapshotPath(OUT), join(source, out))
+  await rm(buildDirSnapshotPath(), { recursive: true, force: true })
 }
 
 /** Files that decide over no more than the object they are compiled into, or over none. */
@@ -119,6 +123,6 @@ const OF_ITS_OWN = /(?:\.[cS]|\.rst|\.txt|\.md|\.yaml|\.py|^MAINTAINERS|^CREDITS
 const FEW = 100
 
 /** True if make has so little to do that fetching ccache's directory would take longer. */
-export function isSmallChange({ changed }: Parcel): boolean {
+export function isSmallChange({ changed }: BuildDirSnapshot): boolean {
   return changed.length <= FEW && changed.every(path => OF_ITS_OWN.test(path))
 }

@@ -22,11 +22,11 @@ export interface Kernel extends KernelFacts {
   /** directory with lib/modules/RELEASE, if anything was built as a module */
   modules?: string
   /** what external modules are built against; absent where the image alone was built */
-  devel?: Devel
+  kernelBuildDir?: KernelBuildDir
 }
 
 /** A source and its build directory, or what the kernel cache keeps of the latter. */
-export type Devel = { source: string; out: string } | { archive: string }
+export type KernelBuildDir = { source: string; out: string } | { archive: string }
 
 /** What a build directory was made from, as noted when make had succeeded. */
 export interface Stamp {
@@ -50,19 +50,19 @@ export interface BuildFrom {
   buildLog: string
 }
 
-export interface Built {
+export interface CompiledKernel {
   kernel: Kernel
   /** Kbuild steps that were taken: about how much there was to do */
   steps: number
 }
 
 /** Builds image and modules; make does what there is to do. build.log holds all that it said. */
-export async function build(
+export async function buildKernel(
   request: Request,
   from: BuildFrom,
   log: Log,
   cancel?: AbortSignal,
-): Promise<Built> {
+): Promise<CompiledKernel> {
   const { source, config, kbuild, toolchain, ccache } = from
   const out = join(kbuild.source, kbuild.out)
   const stamp = await readStamp(out)
@@ -98,7 +98,7 @@ export async function build(
     image: join(out, image.path),
     vmlinux: join(out, 'vmlinux'),
     ...(modules ? { modules } : {}),
-    ...(takesModules ? { devel: { source: kbuild.source, out } } : {}),
+    ...(takesModules ? { kernelBuildDir: { source: kbuild.source, out } } : {}),
     reused: false,
     ...(ccache ? { ccache: await ccacheFacts(ccache, seconds) } : {}),
   }

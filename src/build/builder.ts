@@ -3,16 +3,16 @@ import type { Log } from '../log.js'
 import type { Kernel, Stamp } from './build-kernel.js'
 
 /** Where a kernel is configured and built: a workspace of this machine, or a build host. */
-export interface Place {
+export interface Builder {
   /** stage config; also the warnings that were given */
   configure(): Promise<{ config: Config; warnings: string[] }>
   /** stage build */
-  build(config: Config): Promise<Made>
+  build(config: Config): Promise<BuildResult>
   /** lets go of the place, and of the kernel where it was made */
   release(): Promise<void>
 }
 
-export interface Made {
+export interface BuildResult {
   kernel: Kernel
   /** its build directory, or what was fetched of it */
   out: string
@@ -23,7 +23,7 @@ export interface Made {
 }
 
 /** A log that also collects the warnings. */
-export function collecting(log: Log): { log: Log; warnings: string[] } {
+export function collectWarnings(log: Log): { log: Log; warnings: string[] } {
   const warnings: string[] = []
   return {
     warnings,
@@ -40,7 +40,7 @@ export function collecting(log: Log): { log: Log; warnings: string[] } {
 export const describeConfig = ({ values }: Config): string =>
   `${[...values.values()].filter(value => value === 'y' || value === 'm').length} options on`
 
-export function describeMade({ kernel, steps }: Made): string {
+export function describeBuild({ kernel, steps }: BuildResult): string {
   const { hits = 0, misses = 0 } = kernel.ccache ?? {}
   const calls = hits + misses
   return `${kernel.release}, ${steps} steps${calls > 0 ? `, ccache answered ${hits} of ${calls} calls` : ''}`

@@ -1,17 +1,17 @@
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readConfig } from '../config/fragments.js'
-import { readJson, writeWhole } from '../host/files.js'
+import { readJson, writeFileAtomic } from '../host/files.js'
 import { cachePath } from '../host/paths.js'
 import { commitText } from '../result.js'
-import { differences, type Identity, type Made } from './identity.js'
+import { differences, type Identity, type KernelInputs } from './identity.js'
 
 /**
  * What Kconfig answered to a question, noted when a kernel was made of it. With it a kernel is found by what was asked,
  * without a checkout; without the kernel it still tells how the next one differs.
  */
-export interface Answer {
-  question: string
+export interface ConfigRecord {
+  configKey: string
   /** key of the kernel */
   key: string
   identity: Identity
@@ -24,17 +24,17 @@ export interface Answer {
 
 const directory = () => cachePath('kernels', 'asked')
 
-export async function noteAnswer(answer: Answer): Promise<void> {
-  await writeWhole(join(directory(), `${answer.question}.json`), JSON.stringify(answer))
+export async function writeConfigRecord(answer: ConfigRecord): Promise<void> {
+  await writeFileAtomic(join(directory(), `${answer.configKey}.json`), JSON.stringify(answer))
 }
 
 /** The answer to exactly this question; undefined if it was never asked here. */
-export async function findAnswer(question: string): Promise<Answer | undefined> {
-  return await readJson<Answer>(join(directory(), `${question}.json`))
+export async function findConfigRecord(question: string): Promise<ConfigRecord | undefined> {
+  return await readJson<ConfigRecord>(join(directory(), `${question}.json`))
 }
 
 /** The made kernel of an answer or of a new one, to be compared. */
-export function madeOf(from: Pick<Answer, 'identity' | 'commit' | 'config'>): Made {
+export function inputsOf(from: Pick<ConfigRecord, 'identity' | 'commit' | 'config'>): KernelInputs {
   const { identity, commit, config } = from
   const subject = commit.subject.length > 60 ? `${commit.subject.slice(0, 59)}…` : commit.subject
   return { identity, commit: `${commitText(commit)} (${subject})`, values: readConfig(config) }
@@ -60,19 +60,19 @@ const MOST_COMPARED = 20
 const MOST_KEPT = 50
 
 /** Forgets old answers. Their kernels are then found only after Kconfig was asked again. */
-export async function pruneAnswers(): Promise<void> {
+export async function pruneConfigRecords(): Promise<void> {
   for (const name of (await newestFirst()).slice(MOST_KEPT))
     await rm(join(directory(), name), { force: true })
 }
 
 /** What differs from the nearest kernel that was made here before; undefined if there was none. */
-export async function differsFromNearest(now: Made): Promise<string[] | undefined> {
+export async function differsFromNearest(now: KernelInputs): Promise<string[] | undefined> {
   const newest = (await newestFirst()).slice(0, MOST_COMPARED)
   let best: string[] | undefined
   for (const name of newest) {
-    const answer = await readJson<Answer>(join(directory(), name))
+    const answer = await readJson<ConfigRecord>(join(directory(), name))
     if (!answer) continue
-    const found = differences(madeOf(answer), now)
+    const found = differences(inputsOf(answer), now)
     // the newest of those that are equally near
     if (best === undefined || found.length < best.length) best = found
   }

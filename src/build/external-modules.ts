@@ -6,7 +6,7 @@ import { cachePath } from '../host/paths.js'
 import { describeEnd, lastLines, run } from '../host/processes.js'
 import type { Log } from '../log.js'
 import { type Dkms, expand } from '../request/dkms.js'
-import { builtFiles, type ModuleSource, moduleName, shownPath } from '../request/module-source.js'
+import { builtFiles, displayPath, type ModuleSource, moduleName } from '../request/module-source.js'
 import type { Request } from '../request/request.js'
 import type { Diagnostic } from '../result.js'
 import { FILES } from '../run-directory.js'
@@ -14,7 +14,7 @@ import { git, tryGit } from '../source/git.js'
 import type { Kernel } from './build-kernel.js'
 import { type Ccache, findCcache } from './ccache.js'
 import { parseDiagnostic } from './diagnostics.js'
-import { layOutDevel } from './kernel-build-dir.js'
+import { openKernelBuildDir } from './kernel-build-dir.js'
 import { runMake } from './make.js'
 import { toolArguments } from './toolchain.js'
 
@@ -23,7 +23,7 @@ export interface ExternalModule {
   /** as the kernel calls it */
   name: string
   /** directory of its source, as it was asked for, and absolute */
-  asked: string
+  requested: string
   directory: string
 }
 
@@ -52,7 +52,7 @@ const MANY_FILES = 5000
  * later one may use the symbols of an earlier one. Throws BuildError with the compiler's complaints, their files
  * relative to `cwd`.
  */
-export async function buildExternal(
+export async function buildExternalModules(
   request: Request,
   from: ExternalFrom,
   log: Log,
@@ -63,17 +63,17 @@ export async function buildExternal(
   const scratch = await mkdtemp(cachePath('modules', 'run-'))
   const release = () => rm(scratch, { recursive: true, force: true })
   try {
-    const devel = await layOutDevel(kernel, source, cancel)
+    const devel = await openKernelBuildDir(kernel, source, cancel)
     const ccache = await findCcache(request, scratch)
-    const files: { file: string; asked: string; directory: string }[] = []
+    const files: { file: string; requested: string; directory: string }[] = []
     const symbols: string[] = []
     for (const [index, module] of request.modules.entries()) {
       const place = await copySource(module, join(scratch, 'module', String(index)), cancel)
       if (module.dkms) await linkPackage(join(scratch, 'dkms'), module.dkms, place.directory)
       const found = await buildOne(module, { ...from, devel, place, symbols, scratch, ccache }, log, cancel)
       if (found.length === 0)
-        throw new BuildError(`${module.asked} was built, but left no module: its Makefile has no obj-m.`)
-      files.push(...found.map(file => ({ file, asked: module.asked, directory: module.directory })))
+        throw new BuildError(`${module.requested} was built, but left no module: its Makefile has no obj-m.`)
+      files.push(...found.map(file => ({ file, requested: module.requested, directory: module.directory })))
       symbols.push(join(place.directory, 'Module.symvers'))
     }
     const tree = join(scratch, 'tree')
@@ -167,7 +167,7 @@ async function buildOne(
     : [...kbuild, ...ours, 'modules']
   await runMake(
     {
-      what: `The module ${module.asked} does not build`,
+      what: `The module ${module.requested} does not build`,
       args,
       cwd: place.directory,
       env: at.ccache?.env ?? {},
@@ -181,7 +181,7 @@ async function buildOne(
   )
   const lost = wanted.find(path => !existsSync(path))
   if (lost !== undefined)
-    throw new BuildError(`${module.asked}: dkms.conf promises ${basename(lost)}, which was not built.`)
+    throw new BuildError(`${module.requested}: dkms.conf promises ${basename(lost)}, which was not built.`)
   return wanted
 }
 
@@ -195,7 +195,7 @@ function complaint(line: string, { place, devel, cwd }: OneBuild): Diagnostic | 
     .map(directory => resolve(directory, said))
     .find(candidate => candidate.startsWith(`${place.top}/`) && existsSync(candidate))
   if (path === undefined) return parseDiagnostic(line, devel.source)
-  return { ...told, file: shownPath(join(place.original, relative(place.top, path)), cwd), external: true }
+  return { ...told, file: displayPath(join(place.original, relative(place.top, path)), cwd), external: true }
 }
 
 /** Variables that a dkms.conf may use (dkms(8)). */

@@ -1,34 +1,34 @@
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { whatIsAsked } from '../config/configure.js'
+import { requestedConfigText } from '../config/configure.js'
 import { sha256 } from '../host/hash.js'
 import { commitText } from '../result.js'
 import { FILES } from '../run-directory.js'
 import type { Source } from '../source/source.js'
 import { seriesOf } from '../source/workspace.js'
-import { isSmallChange, openParcel, type Parcel } from './build-dir-snapshot.js'
+import { type BuildDirSnapshot, isSmallChange, openBuildDirSnapshot } from './build-dir-snapshot.js'
 import { type BuildHost, openBuildHost } from './build-host.js'
 import type { Kernel } from './build-kernel.js'
 import { ccacheContents, ccacheKeys } from './ccache.js'
 import {
-  type Answer,
+  type ConfigRecord,
   differsFromNearest,
-  findAnswer,
-  madeOf,
-  noteAnswer,
-  pruneAnswers,
+  findConfigRecord,
+  inputsOf,
+  pruneConfigRecords,
+  writeConfigRecord,
 } from './config-records.js'
-import { type Identity, kernelKey, questionKey } from './identity.js'
+import { configKeyOf, type Identity, kernelKey } from './identity.js'
 import { findKernel, pruneKernels, storeKernel } from './kernel-cache.js'
-import type { Making, Obtaining } from './kernel-context.js'
-import { workspacePlace } from './local-builder.js'
-import { notePrevious, takePrevious } from './previous-kernel.js'
-import { hostPlace } from './remote-builder.js'
+import type { BuildContext, KernelContext } from './kernel-context.js'
+import { localBuilder } from './local-builder.js'
+import { recordPrevious, takePrevious } from './previous-kernel.js'
+import { remoteBuilder } from './remote-builder.js'
 import type { RemoteCaches } from './remote-caches.js'
 import { findToolchain, type Toolchain } from './toolchain.js'
 
-export interface Obtained {
+export interface KernelHandle {
   kernel: Kernel
   /** to be called when the kernel is not needed any more */
   release(): Promise<void>
@@ -38,7 +38,7 @@ export interface Obtained {
  * The kernel under test: the one that was made last if that was asked for; else one out of the kernel cache, found by
  * what is asked; else one that is configured and, if its configuration is not in the cache either, built and stored.
  */
-export async function obtainKernel(at: Obtaining): Promise<Obtained> {
+export async function getKernel(at: BuildContext): Promise<KernelHandle> {
   const { request } = at
   if (request.skipBuild) return await previous(at)
   if (!request.buildHost) return await obtainWith(at, await findToolchain(request.arch))
@@ -51,7 +51,7 @@ export async function obtainKernel(at: Obtaining): Promise<Obtained> {
   }
 }
 
-async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost): Promise<Obtained> {
+async function obtainWith(at: BuildContext, toolchain: Toolchain, host?: BuildHost): Promise<KernelHandle> {
   const { request, source, result } = at
   const identity: Identity = {
     tree: source.treeId,
@@ -60,10 +60,11 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
     localversion: request.localversion,
     modules: !request.skipModules,
   }
-  const asked = await whatIsAsked(request)
-  const question = asked === undefined ? undefined : questionKey(identity, asked)
-  const making: Making = { ...at, toolchain, identity, asked: sha256(asked ?? ''), question }
-  const open = (parcel?: Parcel) => (host ? hostPlace(making, host) : workspacePlace(making, parcel))
+  const asked = await requestedConfigText(request)
+  const configKey = asked === undefined ? undefined : configKeyOf(identity, asked)
+  const making: KernelContext = { ...at, toolchain, identity, asked: sha256(asked ?? ''), configKey }
+  const open = (parcel?: BuildDirSnapshot) =>
+    host ? remoteBuilder(making, host) : localBuilder(making, parcel)
 
   if (!request.kernelCache) {
     const place = await open()
@@ -78,7 +79,7 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
             commit: commitOf(source),
           })
         : built.kernel
-      await notePrevious(source, kernel, config.text)
+      await recordPrevious(source, kernel, config.text)
       return { kernel, release: place.release }
     } catch (error) {
       await place.release()
@@ -88,7 +89,7 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
 
   const keep = async (kernel: Kernel, config: string) => {
     if (kernel.reused) await writeFile(join(result.runDirectory, FILES.config), config)
-    await notePrevious(source, kernel, config)
+    await recordPrevious(source, kernel, config)
     return { kernel, release: async () => {} }
   }
   const known = await at.stage(
@@ -104,10 +105,10 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
     const { config, warnings } = await place.configure()
     const key = kernelKey(identity, config.hash)
     const made = { identity, commit: commitOf(source), config: config.text }
-    const differs = await differsFromNearest(madeOf(made))
+    const differs = await differsFromNearest(inputsOf(made))
     const note = async () => {
-      if (question === undefined) return
-      await noteAnswer({ question, key, ...made, warnings })
+      if (configKey === undefined) return
+      await writeConfigRecord({ configKey, key, ...made, warnings })
       at.remote?.offer({ kind: 'asked', key: askedKey(making) })
     }
     // the same configuration may have been asked for in other words
@@ -127,7 +128,7 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
       at.remote?.offer({ kind: 'build', key: buildKey(making), ...built.offer })
     for (const { manifest } of await pruneKernels(request.kernelCacheMaxBytes))
       at.log.detail(`kernel cache: removed ${manifest.kernel.release} (${manifest.key.slice(0, 12)})`)
-    await pruneAnswers()
+    await pruneConfigRecords()
     return await keep({ ...kernel, cache: miss }, config.text)
   } finally {
     // the kernel lies in the cache: the next build need not wait for this guest
@@ -136,7 +137,7 @@ async function obtainWith(at: Obtaining, toolchain: Toolchain, host?: BuildHost)
 }
 
 /** Says it where the build host's compiler is another one than this machine's: what is built here later may not fit. */
-async function tellDifference({ request, log }: Obtaining, { host, toolchain }: BuildHost): Promise<void> {
+async function tellDifference({ request, log }: BuildContext, { host, toolchain }: BuildHost): Promise<void> {
   const { compiler } = await findToolchain(request.arch)
   if (compiler === toolchain.compiler) return
   const here = compiler ? `; here it would be ${compiler}` : ''
@@ -149,12 +150,12 @@ async function tellDifference({ request, log }: Obtaining, { host, toolchain }: 
 
 const commitOf = ({ sha, subject, dirty }: Source) => ({ sha, subject, ...(dirty ? { dirty } : {}) })
 const short = (text: string) => text.slice(0, 12)
-const toolchainHash = ({ toolchain }: Making) => short(sha256(JSON.stringify(toolchain.identity)))
+const toolchainHash = ({ toolchain }: KernelContext) => short(sha256(JSON.stringify(toolchain.identity)))
 
-const askedPrefix = (at: Making) => `${at.request.arch}-${toolchainHash(at)}-`
-const askedKey = (at: Making) => askedPrefix(at) + at.question
+const askedPrefix = (at: KernelContext) => `${at.request.arch}-${toolchainHash(at)}-`
+const askedKey = (at: KernelContext) => askedPrefix(at) + at.configKey
 
-async function previous({ request, source, result, log }: Obtaining): Promise<Obtained> {
+async function previous({ request, source, result, log }: BuildContext): Promise<KernelHandle> {
   const found = await takePrevious(source, request.arch, join(result.runDirectory, 'image'))
   if (found.treeId !== source.treeId && result.source) {
     const { sha, treeId, subject, dirty } = found
@@ -167,12 +168,12 @@ async function previous({ request, source, result, log }: Obtaining): Promise<Ob
   return { kernel: found.kernel, release: async () => {} }
 }
 
-type LookUp = { kernel: Kernel; config: string } | { parcel?: Parcel }
+type LookUp = { kernel: Kernel; config: string } | { parcel?: BuildDirSnapshot }
 
 /** Finds the kernel by what is asked; where it is not there, fetches what makes building it shorter. */
-async function lookUp(at: Making): Promise<LookUp> {
-  const { question, remote } = at
-  const answer = question === undefined ? undefined : await answerTo(question, at)
+async function lookUp(at: KernelContext): Promise<LookUp> {
+  const { configKey, remote } = at
+  const answer = configKey === undefined ? undefined : await recordOf(configKey, at)
   if (answer) {
     const kernel = await fetchKernel(answer.key, at)
     if (kernel) {
@@ -186,14 +187,14 @@ async function lookUp(at: Making): Promise<LookUp> {
   return parcel ? { parcel } : {}
 }
 
-async function answerTo(question: string, at: Making): Promise<Answer | undefined> {
-  const here = await findAnswer(question)
+async function recordOf(configKey: string, at: KernelContext): Promise<ConfigRecord | undefined> {
+  const here = await findConfigRecord(configKey)
   if (here || !at.remote) return here
   await at.remote.restore('asked', askedKey(at), [askedPrefix(at), `${at.request.arch}-`])
-  return await findAnswer(question)
+  return await findConfigRecord(configKey)
 }
 
-async function fetchKernel(key: string, at: Making): Promise<Kernel | undefined> {
+async function fetchKernel(key: string, at: KernelContext): Promise<Kernel | undefined> {
   const warn = (sentence: string) => at.log.warning(sentence)
   let found = await findKernel(key, warn)
   if (!found && (await at.remote?.restore('kernel', key)) !== undefined) found = await findKernel(key, warn)
@@ -203,23 +204,23 @@ async function fetchKernel(key: string, at: Making): Promise<Kernel | undefined>
 }
 
 /** Prefixes of the keys of build directories, the nearest one first. */
-function buildPrefixes(at: Making): string[] {
+function buildPrefixes(at: KernelContext): string[] {
   const { request, source, asked } = at
   const parts = [request.arch, toolchainHash(at), seriesOf(source), short(asked)]
   return [4, 3].map(count => `${parts.slice(0, count).join('-')}-`)
 }
 
-const buildKey = (at: Making) => `${buildPrefixes(at)[0]}${short(at.source.treeId)}`
+const buildKey = (at: KernelContext) => `${buildPrefixes(at)[0]}${short(at.source.treeId)}`
 
-async function fetchParcel(at: Making, remote: RemoteCaches): Promise<Parcel | undefined> {
+async function fetchParcel(at: KernelContext, remote: RemoteCaches): Promise<BuildDirSnapshot | undefined> {
   if ((await remote.restore('build', buildKey(at), buildPrefixes(at))) === undefined) return undefined
-  const parcel = await openParcel(at.source.gitDir, at.source.treeId)
+  const parcel = await openBuildDirSnapshot(at.source.gitDir, at.source.treeId)
   if (!('useless' in parcel)) return parcel
   at.log.info(`The build directory that was restored is left aside: ${parcel.useless}.`)
   return undefined
 }
 
-async function fetchCcache(at: Making, remote: RemoteCaches): Promise<void> {
+async function fetchCcache(at: KernelContext, remote: RemoteCaches): Promise<void> {
   if (!at.request.ccache) return
   const { key, fallbacks } = ccacheKeys(at.request, at.toolchain, remote.unique)
   const began = Date.now()

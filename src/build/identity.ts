@@ -1,7 +1,7 @@
 import { sha256 } from '../host/hash.js'
 
 /** Changes when an entry of the kernel cache, or how we call make, means another kernel for the same inputs. */
-export const LAYOUT = 2
+export const KERNEL_CACHE_FORMAT = 2
 
 /**
  * Everything that a kernel follows from, the resolved configuration aside. Where two are equal, so are the kernels.
@@ -20,7 +20,7 @@ export interface Identity {
 
 /** A canonical text: the order in which a toolchain was found out does not matter. */
 function canonical({ tree, toolchain, arch, localversion, modules }: Identity): unknown[] {
-  return [LAYOUT, tree, Object.entries(toolchain).sort(), arch, localversion, modules]
+  return [KERNEL_CACHE_FORMAT, tree, Object.entries(toolchain).sort(), arch, localversion, modules]
 }
 
 /** The key of a kernel: a hash of all that it was made from. `configHash` is the SHA-256 of the resolved .config. */
@@ -32,12 +32,12 @@ export function kernelKey(identity: Identity, configHash: string): string {
  * The key of a question to Kconfig: what was asked of which tree with which tools. Kconfig's answer follows from it, so
  * that a kernel can be found without the source being checked out.
  */
-export function questionKey(identity: Identity, asked: string): string {
+export function configKeyOf(identity: Identity, asked: string): string {
   return sha256(JSON.stringify([canonical(identity), asked]))
 }
 
 /** A kernel that was made, as far as another one is compared to it. */
-export interface Made {
+export interface KernelInputs {
   identity: Identity
   /** first characters of the commit and its subject, for people */
   commit: string
@@ -56,7 +56,7 @@ function optionsThatDiffer(before: ReadonlyMap<string, string>, now: ReadonlyMap
 }
 
 /** What makes a kernel another one than that, a phrase for each part; empty if nothing does. */
-export function differences(before: Made, now: Made): string[] {
+export function differences(before: KernelInputs, now: KernelInputs): string[] {
   const found: string[] = []
   const say = (part: string, old: string, fresh: string) => {
     if (old !== fresh) found.push(`${part}: ${old} → ${fresh}`)

@@ -19,22 +19,22 @@ const WEEK_MS = 7 * 86400_000
  * directory itself where it is at hand, else one that is laid out from what the kernel cache keeps and the source's
  * headers, which git has. It stays for the next run with this kernel; whoever builds in it writes nothing there.
  */
-export async function layOutDevel(
+export async function openKernelBuildDir(
   kernel: Kernel,
   source: { gitDir: string; treeId: string },
   cancel?: AbortSignal,
 ): Promise<{ source: string; out: string }> {
-  const { devel } = kernel
-  if (!devel)
+  const { kernelBuildDir } = kernel
+  if (!kernelBuildDir)
     throw new InfraError('This kernel was kept without what modules are built against: build it once more.')
-  if ('out' in devel) return devel
-  const home = cachePath('modules', `devel-${basename(dirname(devel.archive))}`)
+  if ('out' in kernelBuildDir) return kernelBuildDir
+  const home = cachePath('modules', `devel-${basename(dirname(kernelBuildDir.archive))}`)
   const places = { source: join(home, 'src'), out: join(home, 'out') }
   if (!existsSync(home)) {
     await mkdir(cachePath('modules'), { recursive: true })
     const draft = await mkdtemp(cachePath('modules', 'draft-'))
     try {
-      await unpack(devel.archive, archOf(kernel.arch).linux, source, draft, cancel)
+      await unpack(kernelBuildDir.archive, archOf(kernel.arch).linux, source, draft, cancel)
       // the build directory's own Makefile leads to a source that may be elsewhere by now
       await writeFile(join(draft, 'out', 'Makefile'), `include ${join(places.source, 'Makefile')}\n`)
       // somebody else's that came first is the same

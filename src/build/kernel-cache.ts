@@ -17,10 +17,10 @@ import { archOf } from '../arch.js'
 import { readJson } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { isAlive, type ProcessId, processId, uniqueWord } from '../host/proc.js'
+import { isAlive, type ProcessId, processId, uniqueSuffix } from '../host/proc.js'
 import { describeEnd, run } from '../host/processes.js'
 import type { Kernel } from './build-kernel.js'
-import { type Identity, LAYOUT } from './identity.js'
+import { type Identity, KERNEL_CACHE_FORMAT } from './identity.js'
 
 /** The kernel cache of this machine: one directory a kernel, named by its key. */
 
@@ -71,7 +71,7 @@ const DEVEL = [
 ]
 
 /** Paths of what modules are built against, in a build directory; not every kernel has all of them. */
-export const develPaths = (linux: string): string[] => [...DEVEL, `arch/${linux}/include`]
+export const kernelBuildDirPaths = (linux: string): string[] => [...DEVEL, `arch/${linux}/include`]
 
 const isKey = (name: string) => /^[0-9a-f]{64}$/.test(name)
 
@@ -89,14 +89,14 @@ function kernelOf({ key, kernel, files, identity }: Manifest): StoredKernel {
     ...(files.some(({ path }) => path.startsWith(`${NAMES.modules}/`))
       ? { modules: join(directory, NAMES.modules) }
       : {}),
-    ...(identity.modules ? { devel: { archive: join(directory, NAMES.devel) } } : {}),
+    ...(identity.modules ? { kernelBuildDir: { archive: join(directory, NAMES.devel) } } : {}),
     reused: true,
   }
 }
 
 async function readManifest(key: string): Promise<Manifest | undefined> {
   const manifest = await readJson<Manifest>(entryPath(key, NAMES.manifest))
-  return manifest?.layout === LAYOUT && manifest.key === key ? manifest : undefined
+  return manifest?.layout === KERNEL_CACHE_FORMAT && manifest.key === key ? manifest : undefined
 }
 
 /** The first file of an entry that is not what the manifest says; undefined if all are. */
@@ -117,7 +117,7 @@ export async function findKernel(
 ): Promise<StoredKernel | undefined> {
   const manifest = await readManifest(key)
   if (!manifest) return undefined
-  await hold(key)
+  await holdKernel(key)
   const wrong = await firstWrong(manifest)
   if (wrong !== undefined) {
     warn(
@@ -146,15 +146,15 @@ async function copyInto(directory: string, kernel: Kernel, out: string): Promise
           filter: source => !/\/lib\/modules\/[^/]+\/(?:build|source)$/.test(source),
         })
       : undefined,
-    kernel.devel && 'archive' in kernel.devel
-      ? copy(kernel.devel.archive, NAMES.devel)
+    kernel.kernelBuildDir && 'archive' in kernel.kernelBuildDir
+      ? copy(kernel.kernelBuildDir.archive, NAMES.devel)
       : packDevel(join(directory, NAMES.devel), out, archOf(kernel.arch).linux),
   ])
   await chmod(join(directory, NAMES.image), 0o644)
 }
 
 async function packDevel(file: string, out: string, linux: string): Promise<void> {
-  const there = develPaths(linux).filter(path => existsSync(join(out, path)))
+  const there = kernelBuildDirPaths(linux).filter(path => existsSync(join(out, path)))
   const end = await run({
     file: 'tar',
     // compiled objects of host programs are of no use to a module
@@ -192,7 +192,7 @@ export async function storeKernel(
     await copyInto(draft, kernel, out)
     const { arch, release, configHash, compiler, vmlinuxHash } = kernel
     const manifest: Manifest = {
-      ...{ layout: LAYOUT, key, identity, commit, made: new Date().toISOString() },
+      ...{ layout: KERNEL_CACHE_FORMAT, key, identity, commit, made: new Date().toISOString() },
       kernel: {
         ...{ arch, release, configHash, compiler },
         ...(builtOn === undefined ? {} : { builtOn, vmlinuxHash }),
@@ -202,7 +202,7 @@ export async function storeKernel(
     await writeFile(join(draft, NAMES.manifest), JSON.stringify(manifest))
     await rm(entryPath(key), { recursive: true, force: true })
     await rename(draft, entryPath(key))
-    await hold(key)
+    await holdKernel(key)
     return { ...kernelOf(manifest), configBase, reused: false, ...(ccache ? { ccache } : {}) }
   } finally {
     await rm(draft, { recursive: true, force: true })
@@ -225,9 +225,9 @@ async function listFiles(directory: string): Promise<StoredFile[]> {
 const holders = (key: string) => cachePath('kernels', 'held', key)
 
 /** Notes that this process uses an entry, so that none is pruned under a guest. */
-export async function hold(key: string): Promise<void> {
+export async function holdKernel(key: string): Promise<void> {
   await mkdir(holders(key), { recursive: true })
-  await writeFile(join(holders(key), uniqueWord()), JSON.stringify(processId(process.pid)))
+  await writeFile(join(holders(key), uniqueSuffix()), JSON.stringify(processId(process.pid)))
 }
 
 async function isHeld(key: string): Promise<boolean> {
@@ -242,7 +242,7 @@ async function isHeld(key: string): Promise<boolean> {
 }
 
 /** An entry as `kc cache` lists it. */
-export interface Entry {
+export interface KernelCacheEntry {
   manifest: Manifest
   bytes: number
   /** when it was stored or used last */
@@ -250,7 +250,7 @@ export interface Entry {
 }
 
 /** All entries, the one that was used last first. */
-export async function listKernels(): Promise<Entry[]> {
+export async function listKernels(): Promise<KernelCacheEntry[]> {
   const names = (await readdir(cachePath('kernels')).catch(() => [])).filter(isKey)
   const entries = await Promise.all(
     names.map(async key => {
@@ -268,9 +268,9 @@ export async function listKernels(): Promise<Entry[]> {
  * Removes the entries that were not used for longest until the rest fits into `maxBytes`, none that a run holds; also
  * what an older layout or a killed run left. Returns what was removed.
  */
-export async function pruneKernels(maxBytes: number): Promise<Entry[]> {
+export async function pruneKernels(maxBytes: number): Promise<KernelCacheEntry[]> {
   const entries = await listKernels()
-  const removed: Entry[] = []
+  const removed: KernelCacheEntry[] = []
   let total = 0
   for (const entry of entries) {
     total += entry.bytes

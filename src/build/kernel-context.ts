@@ -7,7 +7,7 @@ import type { Identity } from './identity.js'
 import type { RemoteCaches } from './remote-caches.js'
 import type { Toolchain } from './toolchain.js'
 
-export interface Obtaining {
+export interface BuildContext {
   request: Request
   source: Source
   /** gets what is learned on the way */
@@ -19,10 +19,10 @@ export interface Obtaining {
 }
 
 /** What is known of a kernel before it is made. */
-export interface Making extends Obtaining {
+export interface KernelContext extends BuildContext {
   toolchain: Toolchain
   identity: Identity
   /** hash of what is asked of Kconfig */
   asked: string
-  question: string | undefined
+  configKey: string | undefined
 }

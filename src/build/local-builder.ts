@@ -5,11 +5,11 @@ import { configure } from '../config/configure.js'
 import type { Result } from '../result.js'
 import { FILES } from '../run-directory.js'
 import { checkOut, takeWorkspace } from '../source/workspace.js'
-import { type Parcel, placeParcel } from './build-dir-snapshot.js'
-import { build } from './build-kernel.js'
-import { collecting, describeConfig, describeMade, type Place } from './builder.js'
+import { type BuildDirSnapshot, restoreBuildDir } from './build-dir-snapshot.js'
+import { buildKernel } from './build-kernel.js'
+import { type Builder, collectWarnings, describeBuild, describeConfig } from './builder.js'
 import { findCcache } from './ccache.js'
-import type { Making } from './kernel-context.js'
+import type { KernelContext } from './kernel-context.js'
 import { toolArguments } from './toolchain.js'
 
 /** Keeps the configuration in the run directory, also when it is not what was asked for: that is when somebody reads it. */
@@ -17,7 +17,7 @@ export const keepConfig = (from: string, { runDirectory }: Result) =>
   copyFile(from, join(runDirectory, FILES.config)).catch(() => {})
 
 /** A free workspace of this machine; `parcel` is a build directory that travelled here, to be continued. */
-export async function workspacePlace(at: Making, parcel?: Parcel): Promise<Place> {
+export async function localBuilder(at: KernelContext, parcel?: BuildDirSnapshot): Promise<Builder> {
   const { request, source, result, cancel } = at
   const workspace = await takeWorkspace(source)
   const ccache = await findCcache(request, workspace.directory)
@@ -36,14 +36,14 @@ export async function workspacePlace(at: Making, parcel?: Parcel): Promise<Place
   return {
     release: workspace.release,
     async configure() {
-      const { log, warnings } = collecting(at.log)
+      const { log, warnings } = collectWarnings(at.log)
       const work = async () => {
         // never over a build directory that this machine has itself
         const fresh = !existsSync(out)
         await checkOut(source, workspace, cancel)
-        if (parcel && fresh) await placeParcel(parcel, workspace.source, name)
+        if (parcel && fresh) await restoreBuildDir(parcel, workspace.source, name)
         try {
-          return await configure(request, source, kbuild, at.question, log, cancel)
+          return await configure(request, source, kbuild, at.configKey, log, cancel)
         } finally {
           await keepConfig(join(out, '.config'), result)
         }
@@ -61,8 +61,8 @@ export async function workspacePlace(at: Making, parcel?: Parcel): Promise<Place
         buildLog,
         ...(ccache ? { ccache } : {}),
       }
-      const work = async () => ({ ...(await build(request, from, at.log, cancel)), out })
-      const made = await at.stage('build', `Build ${source.version}`, work, describeMade)
+      const work = async () => ({ ...(await buildKernel(request, from, at.log, cancel)), out })
+      const made = await at.stage('build', `Build ${source.version}`, work, describeBuild)
       const stamp = { treeId: source.treeId, configHash: config.hash }
       return { ...made, offer: { out, gitDir: source.gitDir, made: stamp } }
     },

@@ -19,7 +19,7 @@ const REPRODUCIBLE = {
 }
 
 /** One call of make that compiles. */
-export interface MakeWanted {
+export interface MakeRequest {
   /** begins the sentence of a failure: `The kernel does not build` */
   what: string
   args: readonly string[]
@@ -30,12 +30,12 @@ export interface MakeWanted {
   /** Kbuild steps that it will take, as far as that is known */
   expected?: number | undefined
   /** runs make elsewhere, with as many jobs as there are CPUs */
-  elsewhere?: (args: readonly string[], env: NodeJS.ProcessEnv, call: MakeCall) => Promise<Finished>
+  runRemotely?: (args: readonly string[], env: NodeJS.ProcessEnv, call: MakeCall) => Promise<Finished>
 }
 
 export type MakeCall = Pick<Command, 'cancel' | 'deadline' | 'onLine' | 'onData'>
 
-export interface MakeTold {
+export interface MakeOutput {
   /** gets all that is said, behind what is there */
   buildLog: string
   log: Log
@@ -43,7 +43,7 @@ export interface MakeTold {
 }
 
 /** Runs make with all CPUs and returns how many steps it took. Throws BuildError with the compiler's complaints. */
-export async function runMake(wanted: MakeWanted, { buildLog, log, cancel }: MakeTold): Promise<number> {
+export async function runMake(wanted: MakeRequest, { buildLog, log, cancel }: MakeOutput): Promise<number> {
   await mkdir(dirname(buildLog), { recursive: true })
   const file = createWriteStream(buildLog, { flags: 'a' })
   let writeError: Error | undefined
@@ -75,8 +75,8 @@ export async function runMake(wanted: MakeWanted, { buildLog, log, cancel }: Mak
   const env = { ...REPRODUCIBLE, ...wanted.env }
   const call: MakeCall = { deadline: 6 * 3600, onLine, onData: chunk => file.write(chunk) }
   if (cancel) call.cancel = cancel
-  const make = wanted.elsewhere
-    ? wanted.elsewhere(args, env, call)
+  const make = wanted.runRemotely
+    ? wanted.runRemotely(args, env, call)
     : run({
         ...call,
         file: 'make',

@@ -1,16 +1,16 @@
 import { copyFile, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
-import { readJson, writeWhole } from '../host/files.js'
+import { readJson, writeFileAtomic } from '../host/files.js'
 import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import type { Source } from '../source/source.js'
 import { repositoryName, sourceName } from '../source/workspace.js'
 import type { Kernel } from './build-kernel.js'
-import { hold } from './kernel-cache.js'
+import { holdKernel } from './kernel-cache.js'
 
 /** The kernel that was made last for a source's repository and series (`--skip-build`). */
-export interface Previous {
+export interface PreviousKernel {
   kernel: Kernel
   /** its configuration */
   config: string
@@ -25,9 +25,9 @@ export interface Previous {
 const noteOf = (source: Source, arch: string) =>
   cachePath('kernels', 'previous', `${sourceName(source)}-${arch}.json`)
 
-export async function notePrevious(source: Source, kernel: Kernel, config: string): Promise<void> {
+export async function recordPrevious(source: Source, kernel: Kernel, config: string): Promise<void> {
   const { ccache: _ccache, ...lasting } = kernel
-  const note: Previous = {
+  const note: PreviousKernel = {
     kernel: { ...lasting, reused: true },
     config,
     sha: source.sha,
@@ -36,7 +36,7 @@ export async function notePrevious(source: Source, kernel: Kernel, config: strin
     ...(source.dirty ? { dirty: true } : {}),
     imageHash: (await hashFile(kernel.image)) ?? '',
   }
-  await writeWhole(noteOf(source, kernel.arch), JSON.stringify(note))
+  await writeFileAtomic(noteOf(source, kernel.arch), JSON.stringify(note))
 }
 
 /** Forgets the previous kernels of a repository. */
@@ -47,8 +47,8 @@ export async function forgetPrevious(repository: string): Promise<void> {
 }
 
 /** Finds it again, with its image copied to `image`: the next build may come before this guest has ended. */
-export async function takePrevious(source: Source, arch: string, image: string): Promise<Previous> {
-  const note = await readJson<Previous>(noteOf(source, arch))
+export async function takePrevious(source: Source, arch: string, image: string): Promise<PreviousKernel> {
+  const note = await readJson<PreviousKernel>(noteOf(source, arch))
   const none = new InfraError(
     'There is no kernel to test without building one: run once without --skip-build.',
   )
@@ -58,6 +58,6 @@ export async function takePrevious(source: Source, arch: string, image: string):
   })
   if ((await hashFile(image)) !== note.imageHash) throw none
   const { cache, ...kernel } = note.kernel
-  if (cache) await hold(cache.key)
+  if (cache) await holdKernel(cache.key)
   return { ...note, kernel: { ...kernel, image } }
 }

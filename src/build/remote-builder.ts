@@ -1,7 +1,7 @@
 import { copyFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { archOf } from '../arch.js'
-import { type Config, configureElsewhere } from '../config/configure.js'
+import { type Config, configureRemotely } from '../config/configure.js'
 import { messageOf } from '../errors.js'
 import { cachePath } from '../host/paths.js'
 import type { Log } from '../log.js'
@@ -11,11 +11,11 @@ import { git } from '../source/git.js'
 import type { Source } from '../source/source.js'
 import { type BuildHost, openBuildHost } from './build-host.js'
 import type { Kernel } from './build-kernel.js'
-import { collecting, describeConfig, describeMade, type Made, type Place } from './builder.js'
+import { type Builder, type BuildResult, collectWarnings, describeBuild, describeConfig } from './builder.js'
 import { countCcache } from './ccache.js'
 import { parseDiagnostic } from './diagnostics.js'
-import { develPaths } from './kernel-cache.js'
-import type { Making } from './kernel-context.js'
+import { kernelBuildDirPaths } from './kernel-cache.js'
+import type { KernelContext } from './kernel-context.js'
 import { runMake } from './make.js'
 import { toolArguments } from './toolchain.js'
 
@@ -23,7 +23,7 @@ import { toolArguments } from './toolchain.js'
 const outOf = ({ arch }: Request) => `.out-${arch}`
 
 /** The build host, as a place to configure and build. */
-export async function hostPlace(at: Making, host: BuildHost): Promise<Place> {
+export async function remoteBuilder(at: KernelContext, host: BuildHost): Promise<Builder> {
   const { request, source, result, cancel } = at
   const out = outOf(request)
   const makeArguments = [
@@ -36,7 +36,7 @@ export async function hostPlace(at: Making, host: BuildHost): Promise<Place> {
   return {
     release: () => rm(draft, { recursive: true, force: true }),
     async configure() {
-      const { log, warnings } = collecting(at.log)
+      const { log, warnings } = collectWarnings(at.log)
       const work = async () => {
         await host.checkOut(source.gitDir, await commitOf(source), cancel)
         const there = {
@@ -47,7 +47,7 @@ export async function hostPlace(at: Making, host: BuildHost): Promise<Place> {
             host.make([...makeArguments, target], env, { deadline: 600, ...(cancel ? { cancel } : {}) }),
         }
         try {
-          return await configureElsewhere(request, source, there, log)
+          return await configureRemotely(request, source, there, log)
         } finally {
           const text = await host.read(join(out, '.config')).catch(() => undefined)
           if (text !== undefined) await writeFile(join(result.runDirectory, FILES.config), text)
@@ -61,7 +61,7 @@ export async function hostPlace(at: Making, host: BuildHost): Promise<Place> {
         'build',
         `Build ${source.version} on ${host.host}`,
         () => buildThere(at, host, config, { out, draft, makeArguments }),
-        describeMade,
+        describeBuild,
       ),
   }
 }
@@ -80,11 +80,11 @@ async function commitOf({ dirty, sha, treeId, gitDir }: Source): Promise<string>
 
 /** Builds what was configured there, and fetches what a test needs, checked by hash. */
 async function buildThere(
-  { request, result, log, cancel }: Making,
+  { request, result, log, cancel }: KernelContext,
   host: BuildHost,
   config: Config,
   { out, draft, makeArguments }: { out: string; draft: string; makeArguments: readonly string[] },
-): Promise<Made> {
+): Promise<BuildResult> {
   const { image, linux } = archOf(request.arch)
   const takesModules = !request.skipModules && config.values.get('MODULES') === 'y'
   const hasModules = takesModules && /^CONFIG_\w+=m$/m.test(config.text)
@@ -103,7 +103,7 @@ async function buildThere(
           CCACHE_STATSLOG: join(host.home, stats),
         },
         diagnostic: line => parseDiagnostic(line, host.home),
-        elsewhere: host.make,
+        runRemotely: host.make,
       },
       { buildLog: join(result.runDirectory, FILES.build), log, cancel },
     )
@@ -111,7 +111,7 @@ async function buildThere(
   const steps = await make([image.target, ...(takesModules ? ['modules'] : [])])
   if (hasModules) await make(['modules_install', `INSTALL_MOD_PATH=${join(host.home, out, '.modules')}`])
   const devel = 'devel.tar'
-  if (takesModules) await host.pack(out, devel, develPaths(linux))
+  if (takesModules) await host.pack(out, devel, kernelBuildDirPaths(linux))
   const wanted = [
     ...[image.path, '.config'],
     ...(takesModules ? [devel] : []),
@@ -130,7 +130,7 @@ async function buildThere(
     vmlinux: join(draft, 'vmlinux'),
     vmlinuxHash: await host.hash(join(out, 'vmlinux')),
     ...(hasModules ? { modules: join(draft, '.modules') } : {}),
-    ...(takesModules ? { devel: { archive: join(draft, devel) } } : {}),
+    ...(takesModules ? { kernelBuildDir: { archive: join(draft, devel) } } : {}),
     reused: false,
     builtOn: host.host,
     ...(request.ccache && host.ccache ? { ccache: countCcache(await read(stats)) } : {}),

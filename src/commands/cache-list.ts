@@ -1,11 +1,11 @@
-import type { Entry } from '../build/kernel-cache.js'
+import type { KernelCacheEntry } from '../build/kernel-cache.js'
 import { commitText } from '../result.js'
 
 const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`
 const minute = (date: Date) => date.toISOString().slice(0, 16).replace('T', ' ')
 
 /** The kernel cache as `kc cache` prints it, the kernel that was used last first; empty if there is none. */
-export function cacheText(entries: readonly Entry[]): string {
+export function cacheText(entries: readonly KernelCacheEntry[]): string {
   const rows = entries.map(({ manifest: { key, kernel, commit }, bytes, used }) => [
     key.slice(0, 12),
     kernel.release,
@@ -23,7 +23,7 @@ export function cacheText(entries: readonly Entry[]): string {
 }
 
 /** The same for programs. */
-export function cacheJson(entries: readonly Entry[]): string {
+export function cacheJson(entries: readonly KernelCacheEntry[]): string {
   const list = entries.map(({ manifest: { files: _files, layout: _layout, ...rest }, bytes, used }) => ({
     ...rest,
     bytes,
@@ -32,7 +32,7 @@ export function cacheJson(entries: readonly Entry[]): string {
   return `${JSON.stringify({ kernels: list }, null, 2)}\n`
 }
 
-export function cacheTotal(entries: readonly Entry[]): string {
+export function cacheTotal(entries: readonly KernelCacheEntry[]): string {
   const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0)
   return `${entries.length} kernel${entries.length === 1 ? '' : 's'}, ${mebibytes(bytes)}`
 }

@@ -2,7 +2,7 @@ import { guestName, type RunningGuest, runningGuests } from '../host/registry.js
 import { seconds } from '../report/summary.js'
 
 /** Guests as `kc ps` lists them, the one that started first first. */
-export interface Listed {
+export interface ListedGuest {
   /** what kc -d takes */
   name: string
   /** of the kc that runs it */
@@ -11,28 +11,28 @@ export interface Listed {
   accel: RunningGuest['accel']
   /** ISO 8601 */
   since: string
-  work: string
+  command: string
   runDirectory: string
 }
 
-export const listGuests = (): Listed[] =>
+export const listGuests = (): ListedGuest[] =>
   runningGuests().map(guest => {
-    const { owner, release, accel, since, work, runDirectory } = guest
-    return { name: guestName(guest), pid: owner.pid, release, accel, since, work, runDirectory }
+    const { owner, release, accel, since, command, runDirectory } = guest
+    return { name: guestName(guest), pid: owner.pid, release, accel, since, command, runDirectory }
   })
 
-export const psJson = (guests: readonly Listed[]): string => `${JSON.stringify({ guests })}\n`
+export const psJson = (guests: readonly ListedGuest[]): string => `${JSON.stringify({ guests })}\n`
 
 /** A table for a person; nothing but a sentence if no guest runs. */
-export function psText(guests: readonly Listed[], now = Date.now()): string {
+export function psText(guests: readonly ListedGuest[], now = Date.now()): string {
   if (guests.length === 0) return 'No guest of kc runs here.\n'
-  const rows = guests.map(({ name, pid, release, accel, since, work, runDirectory }) => [
+  const rows = guests.map(({ name, pid, release, accel, since, command, runDirectory }) => [
     name,
     String(pid),
     release,
     accel,
     seconds((now - Date.parse(since)) / 1000),
-    work,
+    command,
     runDirectory,
   ])
   const all = [['NAME', 'PID', 'KERNEL', 'ACCEL', 'FOR', 'COMMANDS', 'RESULTS'], ...rows]

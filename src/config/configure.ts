@@ -9,7 +9,14 @@ import { findVirtme } from '../host/virtme.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request/request.js'
 import type { Source } from '../source/source.js'
-import { type Ask, collectAsks, holds, lastWords, readConfig, toConfig } from './fragments.js'
+import {
+  holds,
+  lastOfEachName,
+  type RequestedOption,
+  readConfig,
+  requestedOptions,
+  toConfig,
+} from './fragments.js'
 import { allOptions, askKconfig, describeLoss, type Kbuild, nearest, type Reason } from './kconfig.js'
 
 export interface Config {
@@ -33,7 +40,7 @@ export async function configure(
   log: Log,
   cancel?: AbortSignal,
 ): Promise<Config> {
-  const asks = lastWords(collectAsks(request))
+  const asks = lastOfEachName(requestedOptions(request))
   const out = join(kbuild.source, kbuild.out)
   const stamp = join(out, '.kernelcraft-config')
   await mkdir(out, { recursive: true })
@@ -58,7 +65,7 @@ export async function configure(
 const MOST_LEFT_OUT = 4
 
 /** Kconfig on another machine: a directory for the build, whose files can be read and written, and make. */
-export interface Elsewhere {
+export interface RemoteKconfig {
   /** absolute path of the build directory there */
   out: string
   read(name: string): Promise<string | undefined>
@@ -70,13 +77,13 @@ export interface Elsewhere {
  * Generates the configuration on the machine that builds, whose compiler is what Kconfig asks, and holds it to the same
  * contract. What was lost is named without the dependency that is not met: there is nobody to ask for it here.
  */
-export async function configureElsewhere(
+export async function configureRemotely(
   request: Request,
   source: Source,
-  there: Elsewhere,
+  there: RemoteKconfig,
   log: Log,
 ): Promise<Config> {
-  const asks = lastWords(collectAsks(request))
+  const asks = lastOfEachName(requestedOptions(request))
   const make = async (target: string, env: NodeJS.ProcessEnv = {}) =>
     mustConfigure(target, await there.make(target, env))
   const { configBase } = request
@@ -120,10 +127,10 @@ function knownOnly(source: Source): (names: readonly string[]) => Promise<Map<st
  * All that Kconfig will be asked, as one text: Kconfig's answer follows from it, the tree and the toolchain. Undefined
  * where that cannot be said beforehand.
  */
-export async function whatIsAsked(request: Request): Promise<string | undefined> {
+export async function requestedConfigText(request: Request): Promise<string | undefined> {
   // one word on each name is left, so that their order says nothing
-  const asks = lastWords(collectAsks(request))
-    .map(({ name, value, by }) => [name, value, by].join(' '))
+  const asks = lastOfEachName(requestedOptions(request))
+    .map(({ name, value, requestedBy }) => [name, value, requestedBy].join(' '))
     .sort()
   const base = await baseContents(request)
   return base === undefined ? undefined : JSON.stringify([request.configBase.kind, base, asks])
@@ -168,7 +175,7 @@ function mustConfigure(target: string, end: Finished): void {
 
 async function generate(
   request: Request,
-  asks: readonly Ask[],
+  asks: readonly RequestedOption[],
   kbuild: Kbuild,
   cancel?: AbortSignal,
 ): Promise<void> {
@@ -220,24 +227,24 @@ async function virtmeConfig(kbuild: Kbuild, cancel?: AbortSignal): Promise<void>
 }
 
 async function judgeLosses(
-  lost: readonly Ask[],
-  asks: readonly Ask[],
+  lost: readonly RequestedOption[],
+  asks: readonly RequestedOption[],
   values: ReadonlyMap<string, string>,
   at: { source: Source; why: (names: readonly string[]) => Promise<Map<string, Reason>>; log: Log },
 ): Promise<void> {
   const reasons = await at.why(lost.map(ask => ask.name))
   const unknown = lost.some(ask => reasons.get(ask.name)?.known === false)
   const options = unknown ? await allOptions(at.source) : []
-  const describe = (ask: Ask) => {
+  const describe = (ask: RequestedOption) => {
     const reason = reasons.get(ask.name)
     const near = reason?.known === false ? nearest(ask.name, options) : undefined
     return describeLoss(ask, values.get(ask.name) ?? 'n', reason, near)
   }
   // An option of ours gives way to the user's word, and one that this tree does not know (yet, or any longer)
   // is nothing that the user asked for.
-  const userSpoke = asks.some(ask => ask.by === 'user')
-  const yields = (ask: Ask) =>
-    ask.by === 'kernelcraft' && (userSpoke || ask.optional || reasons.get(ask.name)?.known === false)
+  const userSpoke = asks.some(ask => ask.requestedBy === 'user')
+  const yields = (ask: RequestedOption) =>
+    ask.requestedBy === 'kernelcraft' && (userSpoke || ask.optional || reasons.get(ask.name)?.known === false)
   const left = lost.filter(ask => yields(ask) && !ask.optional)
   if (left.length <= MOST_LEFT_OUT) for (const ask of left) at.log.warning(`Left out: ${describe(ask)}`)
   else {

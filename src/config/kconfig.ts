@@ -6,7 +6,7 @@ import { asset } from '../host/assets.js'
 import { run } from '../host/processes.js'
 import { tryGit } from '../source/git.js'
 import type { Source } from '../source/source.js'
-import type { Ask } from './fragments.js'
+import type { RequestedOption } from './fragments.js'
 
 /** What Kconfig says of one option. */
 export interface Reason {
@@ -159,7 +159,7 @@ export function nearest(name: string, options: readonly string[]): string | unde
 
 /** One sentence for an option that did not survive: who asked, what became of it, and why. */
 export function describeLoss(
-  ask: Ask,
+  ask: RequestedOption,
   value: string,
   reason: Reason | undefined,
   near: string | undefined,

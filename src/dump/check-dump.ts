@@ -9,7 +9,7 @@ import { drgnArguments } from './debuggers.js'
 import { BadDump } from './flatten.js'
 import { checkPages, type KdumpHead, readHead } from './kdump.js'
 
-export type Checked =
+export type CheckedDump =
   | {
       ok: true
       /** `uname -r` of the kernel */
@@ -31,7 +31,7 @@ const DEADLINE_SECONDS = 120
  * Whether a dump is whole, of the kernel that `vmlinux` is, and can be read with it. Never throws for a bad dump, only
  * if it is cancelled.
  */
-export async function checkDump(vmcore: string, vmlinux: string, cancel?: AbortSignal): Promise<Checked> {
+export async function checkDump(vmcore: string, vmlinux: string, cancel?: AbortSignal): Promise<CheckedDump> {
   let head: KdumpHead
   try {
     head = await checkFormat(vmcore)

@@ -2,10 +2,10 @@ import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { run } from '../host/processes.js'
 import { treeRelative, treeRoot } from './paths.js'
-import { type Entry, parseEntry, SymbolTable } from './symbols.js'
+import { parseEntry, type SymbolEntry, SymbolTable } from './symbols.js'
 
 /** A place in code as the kernel prints it: `symbol+0xoffset/0xsize [module]`. */
-export interface CodePlace {
+export interface CodeAddress {
   symbol: string
   offset?: number
   size?: number
@@ -41,7 +41,7 @@ const DEADLINE_SECONDS = 120
  */
 export async function decodeFrames(
   objects: Objects,
-  places: readonly CodePlace[],
+  places: readonly CodeAddress[],
   options: { deadline?: number; cancel?: AbortSignal } = {},
 ): Promise<Location[][]> {
   const deadline = performance.now() + (options.deadline ?? DEADLINE_SECONDS) * 1000
@@ -92,7 +92,7 @@ export async function symbolsOf(file: string, cancel?: AbortSignal): Promise<Sym
 }
 
 /** The address to ask for: of the call, not of what comes after it, which may be of another line or function. */
-function locate(table: SymbolTable, place: CodePlace, index: number, { arch = 'x86_64' }: Objects) {
+function locate(table: SymbolTable, place: CodeAddress, index: number, { arch = 'x86_64' }: Objects) {
   const found = table.find(place.symbol, place.offset ?? 0, place.size)
   if (!found) return []
   // x86 prints return addresses with the name of the function that they come from (%pB), others with what lies there:
@@ -111,7 +111,7 @@ class Tools {
   ) {}
 
   async symbols(file: string): Promise<SymbolTable> {
-    const entries: Entry[] = []
+    const entries: SymbolEntry[] = []
     await this.run('objdump', ['-t', resolve(file)], undefined, line => {
       const entry = parseEntry(line)
       if (entry) entries.push(entry)
@@ -128,7 +128,7 @@ class Tools {
     await this.run('addr2line', ['-e', resolve(file), '-f', '-i', '-a', ...inside], input, line =>
       lines.push(line),
     )
-    return parseLines(lines)
+    return parseAddr2line(lines)
   }
 
   private async run(file: string, args: string[], input: string | undefined, onLine: (line: string) => void) {
@@ -150,7 +150,7 @@ class Tools {
  * The output of `addr2line -f -i -a`: an address, then pairs of a function and its place, the innermost inlined one
  * first. Unknown ones (`??`, line 0) are left out.
  */
-export function parseLines(lines: readonly string[]): Location[][] {
+export function parseAddr2line(lines: readonly string[]): Location[][] {
   const blocks: string[][] = []
   for (const line of lines) {
     if (/^0x[0-9a-f]+$/.test(line)) blocks.push([])

@@ -67,7 +67,7 @@ export async function isFlattened(path: string): Promise<boolean> {
  * Memory is bounded by one window. Throws BadDump if the file is cut off or says what no dump says, `most` being the
  * size in bytes that the plain file may have; then `to` is not to be used.
  */
-export async function rearrange(from: string, to: string, most: number): Promise<number> {
+export async function unflatten(from: string, to: string, most: number): Promise<number> {
   const input = await open(from, 'r')
   try {
     const output = await open(to, 'wx+', 0o600)

@@ -81,7 +81,7 @@ export function parseVmcoreinfo(text: string): Map<string, string> {
  * other names are stand-ins, for nothing outside of the kernel's memory tells them. QEMU knows no name of some machines
  * (Unknown of arm64): then it is `machine`, as uname -m prints it.
  */
-export async function completeHead(path: string, machine: string): Promise<void> {
+export async function fillInUtsname(path: string, machine: string): Promise<void> {
   const file = await open(path, 'r+')
   try {
     const { names, vmcoreinfo } = await readHead(file)

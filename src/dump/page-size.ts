@@ -12,7 +12,7 @@ const ALIGN = (bytes: number, block: number) => Math.ceil(bytes / block)
  * The kernel's own page size in bytes, where a dump has larger ones: QEMU writes arm64 guests in pages of 64 KiB, the
  * largest there are (its target/arm/arch_dump.c), and readers go by what the kernel says in VMCOREINFO.
  */
-export async function pageSizeToMend(path: string): Promise<number | undefined> {
+export async function wrongPageSize(path: string): Promise<number | undefined> {
   const file = await open(path, 'r')
   try {
     const { blockSize, vmcoreinfo } = await readHead(file)
@@ -55,7 +55,12 @@ class Appender {
  * Writes the plain dump at `from` anew in pages of `pageSize` bytes. `watch` is called now and then and may throw to
  * give up. Throws BadDump if a page cannot be read.
  */
-export async function repage(from: string, to: string, pageSize: number, watch: () => void): Promise<void> {
+export async function rewritePageSize(
+  from: string,
+  to: string,
+  pageSize: number,
+  watch: () => void,
+): Promise<void> {
   const input = await open(from, 'r')
   const output = await open(to, 'wx+', 0o600)
   try {

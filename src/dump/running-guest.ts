@@ -19,7 +19,7 @@ const DEADLINE_SECONDS = 600
  * Takes the memory of a running guest, which goes on afterwards: into `file`, or for a debugger that is opened at once.
  * Returns the status to exit with. Throws InputError or InfraError with one sentence.
  */
-export async function dumpRunning(
+export async function dumpRunningGuest(
   options: { run?: string; file?: string; cancel?: AbortSignal },
   say: (line: string) => void,
 ): Promise<number> {

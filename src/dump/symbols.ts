@@ -1,5 +1,5 @@
 /** A function of an object file, as `objdump -t` lists it. */
-export interface Entry {
+export interface SymbolEntry {
   address: bigint
   section: string
   /** in bytes; 0 for a label */
@@ -12,7 +12,7 @@ export interface Entry {
 const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t([0-9a-f]+) +(?:\.\w+ |0x[0-9a-f]+ )*(\S+)$/
 
 /** One line of `objdump -t`, if it is about code. */
-export function parseEntry(line: string): Entry | undefined {
+export function parseEntry(line: string): SymbolEntry | undefined {
   const [, address, section, size, name] = ENTRY.exec(line) ?? []
   if (!address || !section || !size || !name || !/text/.test(section)) return undefined
   // clang's link-time optimisation gives local functions a suffix that the kernel leaves out when it prints them
@@ -26,10 +26,10 @@ export function parseEntry(line: string): Entry | undefined {
 
 /** The functions of one object file. */
 export class SymbolTable {
-  private readonly byName = new Map<string, Entry[]>()
+  private readonly byName = new Map<string, SymbolEntry[]>()
   private readonly starts = new Map<string, bigint[]>()
 
-  constructor(entries: readonly Entry[]) {
+  constructor(entries: readonly SymbolEntry[]) {
     for (const entry of entries) {
       const same = this.byName.get(entry.name)
       if (same) same.push(entry)
@@ -46,7 +46,7 @@ export class SymbolTable {
    * the kernel's measure: up to the next symbol. Undefined for an unknown name, or an offset that lies outside.
    */
   find(name: string, offset: number, size?: number): { address: bigint; section: string } | undefined {
-    let best: Entry | undefined
+    let best: SymbolEntry | undefined
     let least = Number.POSITIVE_INFINITY
     for (const entry of this.byName.get(name) ?? []) {
       const room = this.room(entry)
@@ -73,7 +73,7 @@ export class SymbolTable {
   }
 
   /** Bytes from a function's start to the next one's, without end for the last one. */
-  private room(entry: Entry): number {
+  private room(entry: SymbolEntry): number {
     const starts = this.starts.get(entry.section) ?? []
     let low = 0
     let high = starts.length

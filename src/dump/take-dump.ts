@@ -3,11 +3,11 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Qmp } from '../boot/qmp.js'
 import { isDiskFull, messageOf } from '../errors.js'
-import { BadDump, isFlattened, rearrange } from './flatten.js'
-import { completeHead } from './kdump.js'
-import { pageSizeToMend, repage } from './page-size.js'
+import { BadDump, isFlattened, unflatten } from './flatten.js'
+import { fillInUtsname } from './kdump.js'
+import { rewritePageSize, wrongPageSize } from './page-size.js'
 
-export interface TakeLimits {
+export interface DumpLimits {
   /** the largest dump in bytes that is worth keeping */
   maxBytes: number
   /** seconds for everything, from the order to the whole file */
@@ -20,7 +20,7 @@ export interface TakeLimits {
 /** Why there is no dump. `refused`: QEMU said no; `broken`: what it wrote is no dump. */
 export type Failure = 'too-large' | 'disk-full' | 'deadline' | 'cancelled' | 'refused' | 'broken'
 
-export type Taken =
+export type DumpResult =
   | { ok: true; bytes: number; seconds: number }
   | {
       ok: false
@@ -54,7 +54,7 @@ class GivenUp extends Error {
  * Has QEMU write the guest's memory to `path`, a plain kdump-compressed file, whole or not at all. A running guest
  * stands still meanwhile and then runs on. Never throws for what QEMU or the guest did.
  */
-export async function takeDump(qmp: Qmp, path: string, limits: TakeLimits): Promise<Taken> {
+export async function takeDump(qmp: Qmp, path: string, limits: DumpLimits): Promise<DumpResult> {
   const began = performance.now()
   const elapsed = () => (performance.now() - began) / 1000
   const target = resolve(path)
@@ -76,17 +76,17 @@ export async function takeDump(qmp: Qmp, path: string, limits: TakeLimits): Prom
     if (await isFlattened(part)) {
       const { size } = await stat(part)
       await needFree(target, size)
-      await rearrange(part, plain, limits.maxBytes)
+      await unflatten(part, plain, limits.maxBytes)
       watch()
       whole = plain
     }
     // QEMU makes its file readable for nobody but its user, and not writable at all
     await chmod(whole, 0o600)
-    await completeHead(whole, limits.machine)
-    const pageSize = await pageSizeToMend(whole)
+    await fillInUtsname(whole, limits.machine)
+    const pageSize = await wrongPageSize(whole)
     if (pageSize !== undefined) {
       await needFree(target, (await stat(whole)).size)
-      await repage(whole, split, pageSize, watch)
+      await rewritePageSize(whole, split, pageSize, watch)
       whole = split
     }
     await rename(whole, target)
@@ -108,7 +108,7 @@ function failureOf(error: unknown): Failure {
 async function letWrite(
   qmp: Qmp,
   part: string,
-  limits: TakeLimits,
+  limits: DumpLimits,
   state: { writing: boolean },
   watch: () => void,
 ): Promise<void> {

@@ -1,31 +1,37 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import * as core from '@actions/core'
-import { type Kind, type Offer, placeOf, prepareOffer, type RemoteCaches } from '../build/remote-caches.js'
+import {
+  type CacheKind,
+  type CacheOffer,
+  cacheEntryPath,
+  prepareOffer,
+  type RemoteCaches,
+} from '../build/remote-caches.js'
 import { messageOf } from '../errors.js'
 import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
-import { patiently, Silent } from './timeout.js'
+import { ServiceTimeout, withTimeout } from './timeout.js'
 
 /** Changes when what is stored is laid out differently. */
-const LAYOUT = 1
+const CACHE_FORMAT = 1
 
 /** What each kind is called in the log. */
-const NAMES: Record<Kind, string> = {
+const NAMES: Record<CacheKind, string> = {
   kernel: 'kernel cache',
   asked: 'kernel cache (index)',
   build: 'build directory',
   ccache: 'ccache',
 }
 
-const cacheKey = (kind: Kind, key: string) => `kernelcraft-${kind}-${LAYOUT}-${key}`
+const cacheKey = (kind: CacheKind, key: string) => `kernelcraft-${kind}-${CACHE_FORMAT}-${key}`
 
 /**
  * The path is part of what GitHub compares (a hash of the words themselves), so it is the same word on every runner:
  * with a tilde, whatever the user is called.
  */
-function storedPath(kind: Kind, key: string): string {
-  const path = placeOf(kind, key)
+function storedPath(kind: CacheKind, key: string): string {
+  const path = cacheEntryPath(kind, key)
   return path.startsWith(`${homedir()}/`) ? `~${path.slice(homedir().length)}` : path
 }
 
@@ -33,7 +39,7 @@ function storedPath(kind: Kind, key: string): string {
  * What GitHub's client does, with its warnings and errors as plain lines: it calls every trouble of the service a warning
  * and some an error, and each would be an annotation of a run that lacks nothing but time. `hear` gets what it prints.
  */
-async function calmly<T>(work: () => Promise<T>, hear: (text: string) => void = () => {}): Promise<T> {
+async function asNotice<T>(work: () => Promise<T>, hear: (text: string) => void = () => {}): Promise<T> {
   const { stdout } = process
   const write = stdout.write
   stdout.write = ((chunk: string | Uint8Array, ...rest: []) => {
@@ -82,14 +88,14 @@ function isFresh(env: NodeJS.ProcessEnv): boolean {
 export function githubCaches(
   env: NodeJS.ProcessEnv,
   step: string,
-  remember: (offers: readonly Offer[]) => void,
+  remember: (offers: readonly CacheOffer[]) => void,
 ): RemoteCaches | undefined {
   if (!hasService(env)) return undefined
   if (!isFresh(env)) {
     core.info('This machine keeps its own caches: nothing is restored from GitHub or saved there.')
     return undefined
   }
-  const offers: Offer[] = []
+  const offers: CacheOffer[] = []
   /** it did not answer once: the job does not wait for it again */
   let silent = false
   const job = sha256(`${env.GITHUB_JOB} ${step}`).slice(0, 12)
@@ -106,8 +112,8 @@ export function githubCaches(
         // loaded only now: it is most of the bundle
         const { restoreCache } = await import('@actions/cache')
         const fallbacks = prefixes.map(prefix => cacheKey(kind, prefix))
-        const found = await calmly(() =>
-          patiently('restore', () => restoreCache([storedPath(kind, key)], cacheKey(kind, key), fallbacks)),
+        const found = await asNotice(() =>
+          withTimeout('restore', () => restoreCache([storedPath(kind, key)], cacheKey(kind, key), fallbacks)),
         )
         core.info(
           found
@@ -117,7 +123,7 @@ export function githubCaches(
         return found?.slice(cacheKey(kind, '').length)
       } catch (error) {
         core.info(`${NAMES[kind]}: could not be restored (${messageOf(error)}).`)
-        silent = error instanceof Silent
+        silent = error instanceof ServiceTimeout
         if (silent) core.info('Nothing else is asked of the cache.')
         return undefined
       }
@@ -126,7 +132,7 @@ export function githubCaches(
 }
 
 /** Saves what main offered, each for itself, also after a run that failed. Never throws. */
-export async function saveOffers(offers: readonly Offer[]): Promise<void> {
+export async function saveOffers(offers: readonly CacheOffer[]): Promise<void> {
   for (const offer of offers) {
     const name = NAMES[offer.kind]
     try {
@@ -136,20 +142,20 @@ export async function saveOffers(offers: readonly Offer[]): Promise<void> {
     } catch (error) {
       core.info(`${name}: not saved (${messageOf(error)}).`)
       // the others would wait as long
-      if (error instanceof Silent) return
+      if (error instanceof ServiceTimeout) return
     }
   }
 }
 
 /** False if this run may save nothing at all. */
-async function saveOffer(offer: Offer, name: string): Promise<boolean> {
+async function saveOffer(offer: CacheOffer, name: string): Promise<boolean> {
   const { kind, key } = offer
   const path = storedPath(kind, key)
   const full = cacheKey(kind, key)
   const { restoreCache, saveCache } = await import('@actions/cache')
   // saveCache packs everything before it learns that the key is taken: look first
-  const there = await calmly(() =>
-    patiently('restore', () => restoreCache([path], full, [], { lookupOnly: true })),
+  const there = await asNotice(() =>
+    withTimeout('restore', () => restoreCache([path], full, [], { lookupOnly: true })),
   )
   if (there === full) {
     core.info(`${name}: ${full} is there already.`)
@@ -163,8 +169,8 @@ async function saveOffer(offer: Offer, name: string): Promise<boolean> {
   const start = performance.now()
   // -1: the service said no, and the client has told why
   let denied = false
-  const id = await calmly(
-    () => patiently('save', () => saveCache([path], full)),
+  const id = await asNotice(
+    () => withTimeout('save', () => saveCache([path], full)),
     text => {
       denied ||= text.includes(WRITE_DENIED)
     },

@@ -8,7 +8,7 @@ import { cancelOn } from '../host/signals.js'
 import { runPipeline } from '../pipeline.js'
 import { sentence } from '../report/findings.js'
 import { repeatCommand } from '../report/repeat-command.js'
-import type { SummaryPlace } from '../report/summary.js'
+import type { SummaryContext } from '../report/summary.js'
 import { isBundled } from '../request/bundled-fragments.js'
 import { parseRequest } from '../request/request.js'
 import { parseChoice } from '../request/values.js'
@@ -40,7 +40,7 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   const log = jobLog()
   let result: Result
   let state: State
-  let style: SummaryPlace['style']
+  let style: SummaryContext['style']
   try {
     const days = (name: string) => checkRetention(name, raw[name] as string | undefined)
     const [retentionDays, vmcoreRetentionDays] = [days('retention-days'), days('vmcore-retention-days')]
@@ -96,7 +96,7 @@ export async function main(env: NodeJS.ProcessEnv): Promise<number> {
   log.close()
   setOutputs(result)
   const repository = repositoryUrl(env)
-  const place: SummaryPlace = { ...(repository ? { repository } : {}), ...(style ? { style } : {}) }
+  const place: SummaryContext = { ...(repository ? { repository } : {}), ...(style ? { style } : {}) }
   await writeJobSummary(result, place)
   if (result.verdict !== 'cancelled') {
     const artifacts = await uploadRun(state.runDirectory, state.naming)

@@ -2,11 +2,11 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as core from '@actions/core'
 import { InputError, messageOf } from '../errors.js'
-import { type SummaryPlace, summarize } from '../report/summary.js'
+import { type SummaryContext, summarize } from '../report/summary.js'
 import { optionsOf } from '../request/options.js'
 import type { Result } from '../result.js'
 import { FILES } from '../run-directory.js'
-import { patiently } from './timeout.js'
+import { withTimeout } from './timeout.js'
 
 /** What the action says of a run to the steps after it. */
 export function setOutputs(result: Result): void {
@@ -45,7 +45,7 @@ export function repositoryUrl(env: NodeJS.ProcessEnv): string | undefined {
 }
 
 /** Writes the step's summary; a second time it takes the place of the first. */
-export async function writeJobSummary(result: Result, place: SummaryPlace): Promise<void> {
+export async function writeJobSummary(result: Result, place: SummaryContext): Promise<void> {
   try {
     await core.summary.emptyBuffer().addRaw(summarize(result, place)).write({ overwrite: true })
   } catch (error) {
@@ -66,7 +66,7 @@ export function artifactName(base: string, env: NodeJS.ProcessEnv, unique: strin
 }
 
 /** What of a run directory goes into one artifact. */
-export interface Parcel {
+export interface ArtifactSpec {
   name: string
   files: readonly string[]
   retentionDays?: number
@@ -88,7 +88,7 @@ function modulesIn(runDirectory: string): string[] {
   return existsSync(directory) ? readdirSync(directory).map(name => join(directory, name)) : []
 }
 
-export interface Naming {
+export interface ArtifactNaming {
   /** of the artifact with everything but the dump */
   artifact: string
   retentionDays?: string
@@ -96,11 +96,11 @@ export interface Naming {
 }
 
 /** The artifacts that a run directory makes; none of files that are not there. */
-export function parcels(runDirectory: string, naming: Naming): Parcel[] {
+export function artifactsOf(runDirectory: string, naming: ArtifactNaming): ArtifactSpec[] {
   const there = (names: readonly string[]) =>
     names.map(name => join(runDirectory, name)).filter(path => existsSync(path))
   const days = (value: string | undefined) => (value === undefined ? {} : { retentionDays: Number(value) })
-  const made: Parcel[] = [
+  const made: ArtifactSpec[] = [
     {
       name: naming.artifact,
       files: [...there(KEPT), ...modulesIn(runDirectory)],
@@ -128,7 +128,7 @@ export interface Uploaded {
 }
 
 /** Uploads what the run directory holds. Trouble with the upload is told and changes nothing else. */
-export async function uploadRun(runDirectory: string, naming: Naming): Promise<Uploaded[]> {
+export async function uploadRun(runDirectory: string, naming: ArtifactNaming): Promise<Uploaded[]> {
   if (!process.env.ACTIONS_RUNTIME_TOKEN) {
     core.info(`No artifact service here; the files stay in ${runDirectory}.`)
     return []
@@ -136,7 +136,7 @@ export async function uploadRun(runDirectory: string, naming: Naming): Promise<U
   const uploaded: Uploaded[] = []
   // the client says a line for every eight megabytes
   core.startGroup('Upload the results')
-  for (const parcel of parcels(runDirectory, naming)) {
+  for (const parcel of artifactsOf(runDirectory, naming)) {
     const { name, outputs } = parcel
     try {
       const url = await upload(runDirectory, parcel)
@@ -150,7 +150,7 @@ export async function uploadRun(runDirectory: string, naming: Naming): Promise<U
   return uploaded
 }
 
-async function upload(runDirectory: string, parcel: Parcel): Promise<string | undefined> {
+async function upload(runDirectory: string, parcel: ArtifactSpec): Promise<string | undefined> {
   const { name, files, outputs, retentionDays, compressionLevel } = parcel
   // loaded only now: it is most of the bundle
   const { DefaultArtifactClient } = await import('@actions/artifact')
@@ -159,7 +159,7 @@ async function upload(runDirectory: string, parcel: Parcel): Promise<string | un
     ...(compressionLevel === undefined ? {} : { compressionLevel }),
   }
   const client = new DefaultArtifactClient()
-  const { id, size, digest } = await patiently('upload', () =>
+  const { id, size, digest } = await withTimeout('upload', () =>
     client.uploadArtifact(name, [...files], runDirectory, options),
   )
   core.info(`Artifact ${name} (${((size ?? 0) / 2 ** 20).toFixed(1)} MiB) uploaded.`)

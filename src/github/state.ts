@@ -1,15 +1,15 @@
 import * as core from '@actions/core'
-import type { Offer } from '../build/remote-caches.js'
-import type { Naming } from './outputs.js'
+import type { CacheOffer } from '../build/remote-caches.js'
+import type { ArtifactNaming } from './outputs.js'
 
 /** What main leaves for post. This is the only place that knows how the two talk. */
 export interface State {
   runDirectory: string
-  naming: Naming
+  naming: ArtifactNaming
   /** set once main has uploaded and reported: post has nothing more to do */
   reported: boolean
   /** what is worth keeping beyond this machine */
-  offers: readonly Offer[]
+  offers: readonly CacheOffer[]
 }
 
 const KEY = 'kernelcraft'

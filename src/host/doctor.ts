@@ -7,14 +7,14 @@ import { describeEnd, lastLines, run } from './processes.js'
 import { installCommand, probeTool, type Tool, toolsFor, which } from './tools.js'
 import { findDrgn, findPython, findVirtme, installVirtme } from './virtme.js'
 
-export interface Finding {
+export interface MachineCheck {
   name: string
   state: 'ok' | 'missing' | 'optional'
   /** what was found, or how to get it */
   detail: string
 }
 
-const KVM: Record<KvmState, [Finding['state'], string]> = {
+const KVM: Record<KvmState, [MachineCheck['state'], string]> = {
   proven: ['ok', '/dev/kvm has run a kernel since this machine started'],
   unproven: ['ok', '/dev/kvm opens; the first boot will show whether it runs a kernel'],
   broken: ['optional', '/dev/kvm opens but runs no kernel; guests are emulated, many times slower'],
@@ -33,7 +33,7 @@ async function hasDistroSource(): Promise<boolean> {
   return end.stdout !== ''
 }
 
-async function guarded(name: string, look: () => Promise<string>): Promise<Finding> {
+async function guarded(name: string, look: () => Promise<string>): Promise<MachineCheck> {
   try {
     return { name, state: 'ok', detail: await look() }
   } catch (error) {
@@ -45,9 +45,9 @@ async function guarded(name: string, look: () => Promise<string>): Promise<Findi
 export const usualArch = (): ArchName => hostArch() ?? 'x86_64'
 
 /** Looks at everything that a run with a kernel of that architecture needs. */
-export async function examine(arch: ArchName): Promise<Finding[]> {
+export async function checkMachine(arch: ArchName): Promise<MachineCheck[]> {
   const states = await Promise.all(toolsFor(arch).map(probeTool))
-  const tools = states.map(({ tool, found }): Finding => {
+  const tools = states.map(({ tool, found }): MachineCheck => {
     if (found) return { name: tool.name, state: 'ok', detail: found }
     return {
       name: tool.name,
@@ -75,7 +75,7 @@ export async function examine(arch: ArchName): Promise<Finding[]> {
 }
 
 /** The table that `kc doctor` prints. */
-export function renderFindings(findings: readonly Finding[]): string {
+export function renderChecks(findings: readonly MachineCheck[]): string {
   const width = Math.max(...findings.map(finding => finding.name.length))
   const word = { ok: 'ok     ', missing: 'MISSING', optional: 'absent ' }
   return findings

@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { uniqueWord } from './proc.js'
+import { uniqueSuffix } from './proc.js'
 
 /** What a file of our own says as JSON; undefined if it is not there or is no JSON. Its shape is taken on trust. */
 export async function readJson<T>(path: string): Promise<T | undefined> {
@@ -12,9 +12,9 @@ export async function readJson<T>(path: string): Promise<T | undefined> {
 }
 
 /** Writes a small file whole or not at all. */
-export async function writeWhole(path: string, text: string): Promise<void> {
+export async function writeFileAtomic(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
-  const draft = `${path}.${uniqueWord()}`
+  const draft = `${path}.${uniqueSuffix()}`
   await writeFile(draft, text)
   await rename(draft, path)
 }

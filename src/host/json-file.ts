@@ -4,15 +4,15 @@ import { type Node, type ParseError, parseTree, printParseErrorCode } from 'json
 import { InputError, messageOf } from '../errors.js'
 
 /** A value of a JSON file that a person wrote, and where it stands. */
-export interface Spot {
+export interface JsonNode {
   file: string
   /** 1-based */
   line: number
   value: unknown
   /** of an object; the line of a member is that of its name */
-  members?: ReadonlyMap<string, Spot>
+  members?: ReadonlyMap<string, JsonNode>
   /** of an array */
-  items?: readonly Spot[]
+  items?: readonly JsonNode[]
 }
 
 /** What is wrong and what to do, for each of the parser's errors that can be said better than its name. */
@@ -33,7 +33,7 @@ const MENDS: Readonly<Record<string, string>> = {
 }
 
 /** The error of a place in a file: `FILE:LINE: SENTENCE`. */
-export function wrongAt({ file, line }: Pick<Spot, 'file' | 'line'>, sentence: string): InputError {
+export function errorAt({ file, line }: Pick<JsonNode, 'file' | 'line'>, sentence: string): InputError {
   return new InputError(`${file}:${line}: ${sentence}.`)
 }
 
@@ -41,7 +41,7 @@ export function wrongAt({ file, line }: Pick<Spot, 'file' | 'line'>, sentence: s
  * Reads JSON that a person wrote. Throws InputError with the line and the mend for what is no JSON and for a name that
  * stands twice in one object, of which JSON.parse would silently drop the first.
  */
-export function parseJson(text: string, file: string): Spot {
+export function parseJson(text: string, file: string): JsonNode {
   const errors: ParseError[] = []
   const root = parseTree(text, errors, { disallowComments: true, allowTrailingComma: false })
   const lineOf = (offset: number) => text.slice(0, offset).split('\n').length
@@ -50,20 +50,20 @@ export function parseJson(text: string, file: string): Spot {
     const code = error ? printParseErrorCode(error.error) : 'ValueExpected'
     // what is missing at the very end is missing after the last thing that is there
     const offset = Math.min(error?.offset ?? 0, text.trimEnd().length)
-    throw wrongAt({ file, line: lineOf(offset) }, MENDS[code] ?? `this is no JSON (${code}): mend it`)
+    throw errorAt({ file, line: lineOf(offset) }, MENDS[code] ?? `this is no JSON (${code}): mend it`)
   }
-  const locate = (node: Node, offset = node.offset): Spot => {
-    const spot: Spot = { file, line: lineOf(offset), value: node.value }
+  const locate = (node: Node, offset = node.offset): JsonNode => {
+    const spot: JsonNode = { file, line: lineOf(offset), value: node.value }
     const children = node.children ?? []
     if (node.type === 'array') return { ...spot, items: children.map(child => locate(child)) }
     if (node.type !== 'object') return spot
-    const members = new Map<string, Spot>()
+    const members = new Map<string, JsonNode>()
     for (const { children: [name, value] = [] } of children) {
       if (!name || !value) continue
       const twin = members.get(name.value)
       const here = locate(value, name.offset)
       if (twin)
-        throw wrongAt(here, `"${name.value}" was there before, in line ${twin.line}: keep one of the two`)
+        throw errorAt(here, `"${name.value}" was there before, in line ${twin.line}: keep one of the two`)
       members.set(name.value, here)
     }
     return { ...spot, members }
@@ -72,7 +72,7 @@ export function parseJson(text: string, file: string): Spot {
 }
 
 /** The same for a file; undefined if there is none. */
-export function readJsonFile(file: string): Spot | undefined {
+export function readJsonFile(file: string): JsonNode | undefined {
   let text: string
   try {
     text = readFileSync(file, 'utf8')
@@ -84,12 +84,16 @@ export function readJsonFile(file: string): Spot | undefined {
 }
 
 /** The members of an object that may only have these names (any if none are given). Throws InputError. */
-export function membersOf(spot: Spot, what: string, names?: readonly string[]): ReadonlyMap<string, Spot> {
-  if (!spot.members) throw wrongAt(spot, `${what} is no object: write { ... }`)
+export function membersOf(
+  spot: JsonNode,
+  what: string,
+  names?: readonly string[],
+): ReadonlyMap<string, JsonNode> {
+  if (!spot.members) throw errorAt(spot, `${what} is no object: write { ... }`)
   for (const [name, member] of names ? spot.members : []) {
     if (names?.includes(name)) continue
     const near = names?.find(known => distance(known, name.toLowerCase()) <= 2)
-    throw wrongAt(
+    throw errorAt(
       member,
       `${what} has no "${name}"${near ? `, did you mean "${near}"` : ''}: it takes ${names?.join(', ')}`,
     )
@@ -98,9 +102,9 @@ export function membersOf(spot: Spot, what: string, names?: readonly string[]): 
 }
 
 /** A text that is not empty and without control characters. Throws InputError. */
-export function textOf(spot: Spot, what: string): string {
+export function textOf(spot: JsonNode, what: string): string {
   const { value } = spot
-  if (typeof value !== 'string' || value.trim() === '') throw wrongAt(spot, `${what} is no text: write "..."`)
-  if ([...value].some(char => char < ' ')) throw wrongAt(spot, `${what} has a control character: remove it`)
+  if (typeof value !== 'string' || value.trim() === '') throw errorAt(spot, `${what} is no text: write "..."`)
+  if ([...value].some(char => char < ' ')) throw errorAt(spot, `${what} has a control character: remove it`)
   return value
 }

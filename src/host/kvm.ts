@@ -24,7 +24,7 @@ export async function kvmState(): Promise<KvmState> {
   return noted === 'proven' || noted === 'broken' ? noted : 'unproven'
 }
 
-export async function noteKvm(state: 'proven' | 'broken'): Promise<void> {
+export async function recordKvm(state: 'proven' | 'broken'): Promise<void> {
   const path = await proofPath()
   await mkdir(cachePath('kvm'), { recursive: true })
   await writeFile(path, state)

@@ -1,6 +1,6 @@
 import { link, rm, writeFile } from 'node:fs/promises'
 import { readJson } from './files.js'
-import { isAlive, type ProcessId, processId, uniqueWord } from './proc.js'
+import { isAlive, type ProcessId, processId, uniqueSuffix } from './proc.js'
 
 /**
  * Takes the lock at `path` for this process: `free` where nobody had it, `abandoned` where whoever did is gone without
@@ -10,7 +10,7 @@ import { isAlive, type ProcessId, processId, uniqueWord } from './proc.js'
 export async function takeLock(path: string): Promise<'free' | 'abandoned' | undefined> {
   for (const taken of ['free', 'abandoned'] as const) {
     // linked into place whole: a lock that exists always says whose it is
-    const draft = `${path}.${uniqueWord()}`
+    const draft = `${path}.${uniqueSuffix()}`
     await writeFile(draft, JSON.stringify(processId(process.pid)))
     try {
       await link(draft, path)

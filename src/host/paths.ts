@@ -10,7 +10,7 @@ export function cacheRoot(env: NodeJS.ProcessEnv = process.env): string {
   return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kernelcraft')
 }
 
-export type CacheRoom =
+export type CacheDirectory =
   | 'trees'
   | 'work'
   | 'build'
@@ -23,6 +23,6 @@ export type CacheRoom =
   | 'kvm'
   | 'crash'
 
-export function cachePath(room: CacheRoom, ...rest: string[]): string {
+export function cachePath(room: CacheDirectory, ...rest: string[]): string {
   return join(cacheRoot(), room, ...rest)
 }

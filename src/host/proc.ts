@@ -55,7 +55,7 @@ export function isAlive({ pid, start, boot, namespace, noted }: ProcessId): bool
 }
 
 /** A word that no other process has, on this machine or in a container of it. */
-export const uniqueWord = (): string => `${pidNamespace().replace(/\D/g, '')}-${process.pid}`
+export const uniqueSuffix = (): string => `${pidNamespace().replace(/\D/g, '')}-${process.pid}`
 
 /** PIDs of all processes whose environment holds exactly `NAME=value`. Those of others cannot be read and are left out. */
 export function withEnvironment(name: string, value: string): number[] {

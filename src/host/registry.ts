@@ -20,7 +20,7 @@ export interface RunningGuest {
   release: string
   accel: 'kvm' | 'tcg'
   /** what it runs, in a few words */
-  work: string
+  command: string
   /** ISO 8601 */
   since: string
 }

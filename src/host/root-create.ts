@@ -6,7 +6,7 @@ import { InputError, SourceError } from '../errors.js'
 import { describeEnd, type Finished, lastLines, run } from './processes.js'
 import { requireTools } from './tools.js'
 
-export interface RootWanted {
+export interface RootOptions {
   arch: ArchName
   directory: string
   /** of Debian or Ubuntu; this machine's own if absent */
@@ -16,7 +16,7 @@ export interface RootWanted {
   include: readonly string[]
 }
 
-export interface RootMade {
+export interface CreatedRoot {
   directory: string
   suite: string
   /** false if packages were only unpacked: their scripts need a machine that runs this architecture */
@@ -38,10 +38,10 @@ const DEADLINE_SECONDS = 3600
  * InfraError where mmdebstrap is missing, SourceError for what the archive does not have.
  */
 export async function createRoot(
-  wanted: RootWanted,
+  wanted: RootOptions,
   onLine: (line: string) => void,
   cancel?: AbortSignal,
-): Promise<RootMade> {
+): Promise<CreatedRoot> {
   const directory = resolve(wanted.directory)
   if (existsSync(directory) && (await readdir(directory).catch(() => [''])).length > 0)
     throw new InputError(

@@ -21,20 +21,20 @@ import { probeCrash } from '../dump/crash.js'
 import { debuggers, HOW_TO_GET, openCommand } from '../dump/debuggers.js'
 import { decodeFrames } from '../dump/decode-stack.js'
 import { explainDump } from '../dump/explain-dump.js'
-import { type Taken, takeDump } from '../dump/take-dump.js'
+import { type DumpResult, takeDump } from '../dump/take-dump.js'
 import type { Log } from '../log.js'
 import { toJunit } from '../report/junit.js'
 import { testFacts } from '../report/tests.js'
-import { shownPath } from '../request/module-source.js'
+import { displayPath } from '../request/module-source.js'
 import type { Request } from '../request/request.js'
-import type { FindingFacts, SourcePlace, TestFacts, VmcoreFacts } from '../result.js'
+import type { FindingFacts, SourceLocation, TestFacts, VmcoreFacts } from '../result.js'
 import { FILES } from '../run-directory.js'
 import { readFromTree } from '../source/locate.js'
 import type { Source } from '../source/source.js'
 import type { JudgedFinding } from '../triage/rules.js'
-import { isMachinery } from '../triage/skip-list.js'
+import { isSkipped } from '../triage/skip-list.js'
 import { type Frame, frameText } from '../triage/stack.js'
-import type { Heard } from './guest-output.js'
+import type { ParsedOutput } from './guest-output.js'
 
 /** What the dump may cost: so much time is left for the upload afterwards. */
 const DUMP_SECONDS = 120
@@ -47,23 +47,28 @@ const MOST_SURROUNDED = 3
 const LINES_BEFORE = 15
 const LINES_AROUND = 5
 
-export interface Camera {
+export interface VmcoreCollector {
   /** takes the guest's memory where it is wanted; false if QEMU is stuck with it */
-  take(qmp: Qmp, reason: DumpReason): Promise<boolean>
-  taken(): Taken | undefined
+  collect(qmp: Qmp, reason: DumpReason): Promise<boolean>
+  dump(): DumpResult | undefined
 }
 
 /** Takes vmcores as the request wants them: of a dead or stuck kernel, of one that reported a bug only if `always`. */
-export function vmcoreCamera(request: Request, runDirectory: string, log: Log, cancel?: AbortSignal): Camera {
-  let taken: Taken | undefined
+export function vmcoreCollector(
+  request: Request,
+  runDirectory: string,
+  log: Log,
+  cancel?: AbortSignal,
+): VmcoreCollector {
+  let taken: DumpResult | undefined
   const wanted: Record<Request['vmcore'], readonly DumpReason[]> = {
     never: [],
     'on-failure': ['panic', 'hang'],
     always: ['panic', 'hang', 'splat'],
   }
   return {
-    taken: () => taken,
-    async take(qmp, reason) {
+    dump: () => taken,
+    async collect(qmp, reason) {
       if (!wanted[request.vmcore].includes(reason)) return true
       if (!archOf(request.arch).vmcoreinfo) {
         log.info(`No vmcore is taken: ${noVmcoreinfo(request.arch)}`)
@@ -84,7 +89,7 @@ export function vmcoreCamera(request: Request, runDirectory: string, log: Log, c
   }
 }
 
-export interface Examined {
+export interface Analysis {
   findings: FindingFacts[]
   tests?: TestFacts
   vmcore?: VmcoreFacts
@@ -97,18 +102,18 @@ interface Examination {
   source: Pick<Source, 'gitDir' | 'treeId'>
   runDirectory: string
   findings: readonly JudgedFinding[]
-  heard: Heard
+  heard: ParsedOutput
   /** modules under test */
   external: readonly ExternalModule[]
   /** what their paths are relative to */
   cwd: string
-  taken?: Taken
+  taken?: DumpResult
   log: Log
   cancel?: AbortSignal
 }
 
 /** Explains what was heard: stacks with file and line, the dump, JUnit; annotations where the tree has the place. */
-export async function examine(at: Examination): Promise<Examined> {
+export async function analyze(at: Examination): Promise<Analysis> {
   const findings = await decode(at)
   await annotate(at, findings)
   await surround(at, findings)
@@ -129,7 +134,7 @@ async function decode(at: Examination): Promise<FindingFacts[]> {
   )
   const decoded = order.slice(0, MOST_DECODED)
   const frames = decoded.flatMap(finding => finding.stack)
-  const places: readonly SourcePlace[][] =
+  const places: readonly SourceLocation[][] =
     frames.length > 0 && at.request.debugInfo === 'full'
       ? await decodeFrames(
           {
@@ -142,7 +147,7 @@ async function decode(at: Examination): Promise<FindingFacts[]> {
         )
       : []
   // an external module's file is known by where its source lies
-  const shown = (place: SourcePlace) => ({ ...place, file: shownPath(place.file, at.cwd) })
+  const shown = (place: SourceLocation) => ({ ...place, file: displayPath(place.file, at.cwd) })
   const byFrame = new Map(frames.map((frame, index) => [frame, (places[index] ?? []).map(shown)]))
   return at.findings.map(({ type, title, fingerprint, line, count, panic, ignored, stack, report }) => ({
     ...{ type, title, fingerprint, line, count },
@@ -177,17 +182,17 @@ async function readPlace(
 }
 
 /** The place in the source that a finding is about: the innermost function that is no helper everybody calls. */
-export function placeOf({ stack }: FindingFacts): SourcePlace | undefined {
+export function sourceLocation({ stack }: FindingFacts): SourceLocation | undefined {
   const known = stack.filter(({ source }) => source.length > 0)
-  const entry = known.find(({ text }) => !isMachinery(text.split('+')[0] ?? '')) ?? known[0]
+  const entry = known.find(({ text }) => !isSkipped(text.split('+')[0] ?? '')) ?? known[0]
   // of what was inlined there, the innermost is where it happened, unless that is a helper too
-  return entry?.source.find(place => !isMachinery(place.function)) ?? entry?.source[0]
+  return entry?.source.find(place => !isSkipped(place.function)) ?? entry?.source[0]
 }
 
 async function annotate(at: Examination, findings: readonly FindingFacts[]): Promise<void> {
   let told = 0
   for (const finding of findings) {
-    const place = finding.ignored === undefined ? placeOf(finding) : undefined
+    const place = finding.ignored === undefined ? sourceLocation(finding) : undefined
     if (!place || told >= MOST_ANNOTATIONS) continue
     const found = await readPlace(at, finding, place.file)
     if (!found) continue
@@ -202,7 +207,7 @@ async function surround(at: Examination, findings: readonly FindingFacts[]): Pro
   const first = findings.filter(finding => finding.ignored === undefined).slice(0, MOST_SURROUNDED)
   for (const finding of first) {
     finding.before = await linesBefore(join(at.runDirectory, FILES.console), finding.line, LINES_BEFORE)
-    const place = placeOf(finding)
+    const place = sourceLocation(finding)
     const found = place && (await readPlace(at, finding, place.file))
     if (!found) continue
     const lines = found.text.split('\n')

@@ -3,18 +3,18 @@ import { stat } from 'node:fs/promises'
 import { InputError } from '../errors.js'
 import { ktapParser } from '../triage/ktap.js'
 import type { TestReport } from '../triage/tests.js'
-import { type Triage, triage, type Window } from '../triage/triage.js'
+import { type IgnoreWindow, type Triage, triage } from '../triage/triage.js'
 
 /** Listens to what a guest prints, while it prints it, in memory that does not grow with it. */
-export interface Ear {
+export interface GuestOutputParser {
   /** true when the first report of a bug begins in this piece */
   console(chunk: Buffer): boolean
   stdout(chunk: Buffer): void
   /** what was heard; to be called once, at the end */
-  end(): Heard
+  end(): ParsedOutput
 }
 
-export interface Heard extends Triage {
+export interface ParsedOutput extends Triage {
   tests?: TestReport
 }
 
@@ -59,7 +59,7 @@ function join(reports: readonly (TestReport | undefined)[]): TestReport | undefi
   return { counts, tests: [...first.tests, ...second.tests], errors: [...first.errors, ...second.errors] }
 }
 
-export function guestEar(windows: readonly Window[]): Ear {
+export function guestOutputParser(windows: readonly IgnoreWindow[]): GuestOutputParser {
   let reported = false
   const reports = triage({
     windows,
@@ -85,14 +85,14 @@ export function guestEar(windows: readonly Window[]): Ear {
 }
 
 /** Listens to a console log: a file, or stdin as `-`. Throws InputError if it cannot be read. */
-export async function hearFile(path: string): Promise<Heard> {
+export async function parseConsoleFile(path: string): Promise<ParsedOutput> {
   if (path !== '-') {
     const info = await stat(path).catch(() => undefined)
     if (!info) throw new InputError(`triage: ${JSON.stringify(path)} does not exist.`)
     if (info.isDirectory())
       throw new InputError(`triage: ${JSON.stringify(path)} is a directory; name a console log.`)
   }
-  const ear = guestEar([])
+  const ear = guestOutputParser([])
   const input = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1 << 20 })
   for await (const chunk of input) ear.console(chunk as Buffer)
   return ear.end()

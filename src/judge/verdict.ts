@@ -1,7 +1,7 @@
 import { died, type Outcome } from '../boot/outcome.js'
 import type { Request } from '../request/request.js'
 import type { Verdict } from '../result.js'
-import type { Kill } from '../triage/oom-kills.js'
+import type { OomKill } from '../triage/oom-kills.js'
 import { titleName } from '../triage/stack.js'
 import { failures, plural, type TestReport } from '../triage/tests.js'
 import type { Finding } from '../triage/triage.js'
@@ -16,12 +16,12 @@ export interface Judgement {
 }
 
 /** What the guest's streams were found to say. */
-export interface Evidence {
+export interface OutputFacts {
   /** findings that fail a run, the first one first */
   findings: readonly Finding[]
   tests?: TestReport
   /** processes that the kernel ended for lack of memory */
-  kills: readonly Kill[]
+  oomKills: readonly OomKill[]
 }
 
 type Sentence = Pick<Judgement, 'verdict' | 'reason'>
@@ -40,7 +40,7 @@ function expired(outcome: Outcome, request: Request): Sentence | undefined {
       return {
         verdict: 'boot-failed',
         reason:
-          outcome.moments.banner === undefined
+          outcome.timestamps.banner === undefined
             ? `The kernel printed nothing within ${deadlines.boot} s (boot-timeout).`
             : `The guest did not come up within ${deadlines.boot} s (boot-timeout).`,
       }
@@ -61,7 +61,7 @@ function death(outcome: Outcome): Sentence {
     return {
       verdict: 'boot-failed',
       reason:
-        outcome.moments.banner === undefined
+        outcome.timestamps.banner === undefined
           ? `${what} before it printed a line.`
           : `${what} before the commands started.`,
     }
@@ -85,10 +85,10 @@ function moduleTrouble({ modules }: Outcome): Sentence | undefined {
   return { verdict: 'test-failed', reason: `The module ${name} ${what}: ${why}.` }
 }
 
-function commands(status: number, outcome: Outcome, evidence: Evidence): Sentence {
+function commands(status: number, outcome: Outcome, evidence: OutputFacts): Sentence {
   const failed = evidence.tests ? failures(evidence.tests.counts) : 0
   if (status !== 0) {
-    const [kill] = evidence.kills
+    const [kill] = evidence.oomKills
     const oom = kill ? `; the kernel had killed ${kill.process} for lack of memory` : ''
     const tests = failed > 0 ? `, and ${plural(failed, 'test')} failed` : ''
     return { verdict: 'test-failed', reason: `The commands ended with status ${status}${tests}${oom}.` }
@@ -103,7 +103,7 @@ function commands(status: number, outcome: Outcome, evidence: Evidence): Sentenc
   )
 }
 
-function ended(outcome: Outcome, evidence: Evidence): Sentence {
+function ended(outcome: Outcome, evidence: OutputFacts): Sentence {
   const { status, started } = outcome
   if (status !== undefined) return commands(status, outcome, evidence)
   if (outcome.shutdown === 'guest-shutdown') {
@@ -119,7 +119,7 @@ function ended(outcome: Outcome, evidence: Evidence): Sentence {
   return {
     verdict: 'infra-error',
     reason:
-      outcome.moments.banner === undefined
+      outcome.timestamps.banner === undefined
         ? `The virtual machine did not start (virtme-run ended with ${how}).`
         : `The virtual machine ended without a result (${how}).`,
   }
@@ -149,13 +149,13 @@ function explaining(verdict: Verdict, outcome: Outcome, findings: readonly Findi
  * kernel is never passed whatever status arrived before it died, a kernel that reported a bug has not passed either, and
  * no status is no success.
  */
-export function judge(outcome: Outcome, request: Request, evidence: Evidence): Judgement {
+export function judge(outcome: Outcome, request: Request, evidence: OutputFacts): Judgement {
   const { findings } = evidence
   const plain = (sentence: Sentence): Judgement => ({ ...sentence, title: sentence.reason })
   if (outcome.cancelled)
     return plain({ verdict: 'cancelled', reason: 'The run was stopped while the guest ran.' })
-  if (outcome.flooded)
-    return plain({ verdict: 'infra-error', reason: `The guest was stopped: ${outcome.flooded}.` })
+  if (outcome.outputLimit)
+    return plain({ verdict: 'infra-error', reason: `The guest was stopped: ${outcome.outputLimit}.` })
   let sentence = died(outcome) ? death(outcome) : (expired(outcome, request) ?? ended(outcome, evidence))
   const lived = sentence.verdict === 'passed' || sentence.verdict === 'test-failed'
   if (lived && findings.length > 0) {

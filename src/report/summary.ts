@@ -24,7 +24,7 @@ export function seconds(value: number | undefined): string {
 }
 
 /** What only the place where a run took place knows: in a job, GitHub's pages. */
-export interface SummaryPlace {
+export interface SummaryContext {
   /** where the repository of the checkout is shown, such as https://github.com/owner/linux */
   repository?: string
   /** what was uploaded */
@@ -35,7 +35,7 @@ export interface SummaryPlace {
   style?: 'auto' | 'full' | 'compact'
 }
 
-function sourceRow({ source }: Result, { repository }: SummaryPlace): string {
+function sourceRow({ source }: Result, { repository }: SummaryContext): string {
   if (!source) return ''
   const checkout = source.tree.startsWith('/')
   const sha = `\`${commitText(source)}\``
@@ -62,7 +62,7 @@ function ccacheRow({ kernel }: Result): string {
   ].join(', ')
 }
 
-function facts(result: Result, place: SummaryPlace): string {
+function facts(result: Result, place: SummaryContext): string {
   const { kernel, boot } = result
   return table('What was tested', [
     ['Source', sourceRow(result, place)],
@@ -92,7 +92,7 @@ function moduleText({ name, source, loaded, trouble }: ModuleFacts): string {
 
 function timings(result: Result): string {
   const rows = result.timings.map(
-    ({ stage, seconds: value, came }) => `| ${stage} | ${seconds(value)} | ${inline(came)} |`,
+    ({ stage, seconds: value, summary }) => `| ${stage} | ${seconds(value)} | ${inline(summary)} |`,
   )
   return [
     '| Stage | Time | What came of it |',
@@ -166,7 +166,7 @@ function findings(result: Result): string {
     .join('\n\n')
 }
 
-function vmcore({ vmcore: dump, runDirectory }: Result, { dumpUploaded }: SummaryPlace): string {
+function vmcore({ vmcore: dump, runDirectory }: Result, { dumpUploaded }: SummaryContext): string {
   if (!dump) return ''
   const size = `${(dump.bytes / 2 ** 20).toFixed(1)} MiB`
   const what = `The vmcore (${size}${dump.buildId ? `, build id \`${dump.buildId.slice(0, 12)}\`` : ''})`
@@ -202,7 +202,7 @@ function trouble(result: Result): string {
   return parts.filter(part => part !== '').join('\n')
 }
 
-function artifacts({ artifacts: uploaded = [] }: SummaryPlace): string {
+function artifacts({ artifacts: uploaded = [] }: SummaryContext): string {
   if (uploaded.length === 0) return ''
   return `Artifacts: ${uploaded.map(({ name, url }) => `[${inline(name)}](${url})`).join(', ')}`
 }
@@ -210,7 +210,7 @@ function artifacts({ artifacts: uploaded = [] }: SummaryPlace): string {
 const fold = (title: string, text: string) => `<details><summary>${title}</summary>\n\n${text}\n\n</details>`
 
 /** The result as Markdown, for a job summary and for summary.md. Well under GitHub's 1 MiB whatever the guest said. */
-export function summarize(result: Result, place: SummaryPlace = {}): string {
+export function summarize(result: Result, place: SummaryContext = {}): string {
   const { style = 'auto' } = place
   const compact = style === 'compact' || (style === 'auto' && result.verdict === 'passed')
   const warnings = result.warnings.slice(0, 20).map(warning => `- ⚠️ ${inline(warning)}`)

@@ -7,24 +7,28 @@ import { type Dkms, parseDkms } from './dkms.js'
 export interface ModuleSource {
   /** absolute */
   directory: string
-  /** as it was asked for */
-  asked: string
+  /** as it was requested for */
+  requested: string
   /** what DKMS would do; absent for a directory of plain Kbuild */
   dkms?: Dkms
 }
 
 /** Looks at a directory that is to be built as external modules. Throws InputError if it is none. */
-export function parseModuleSource(asked: string, cwd: string): ModuleSource {
-  const directory = resolve(cwd, asked)
-  const shown = JSON.stringify(asked)
+export function parseModuleSource(requested: string, cwd: string): ModuleSource {
+  const directory = resolve(cwd, requested)
+  const shown = JSON.stringify(requested)
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
     throw new InputError(`modules: ${shown} is no directory.`)
   const names = readdirSync(directory)
   if (names.includes('dkms.conf')) {
-    const origin = `modules: ${join(asked, 'dkms.conf')}`
-    return { directory, asked, dkms: parseDkms(readFileSync(join(directory, 'dkms.conf'), 'utf8'), origin) }
+    const origin = `modules: ${join(requested, 'dkms.conf')}`
+    return {
+      directory,
+      requested,
+      dkms: parseDkms(readFileSync(join(directory, 'dkms.conf'), 'utf8'), origin),
+    }
   }
-  if (names.includes('Kbuild') || names.includes('Makefile')) return { directory, asked }
+  if (names.includes('Kbuild') || names.includes('Makefile')) return { directory, requested }
   throw new InputError(
     `modules: ${shown} has neither Kbuild, Makefile nor dkms.conf: name the directory whose Makefile has obj-m.`,
   )
@@ -37,7 +41,7 @@ export const moduleName = (file: string): string =>
     .replaceAll('-', '_')
 
 /** How a place below a directory is called by somebody who stands in `cwd`: relative if it lies below that, too. */
-export function shownPath(path: string, cwd: string): string {
+export function displayPath(path: string, cwd: string): string {
   if (!isAbsolute(path)) return path
   const below = relative(cwd, path)
   return below === '' || below.startsWith('..') ? path : below

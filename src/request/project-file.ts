@@ -1,6 +1,6 @@
 import { existsSync, realpathSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
-import { membersOf, readJsonFile, type Spot, textOf, wrongAt } from '../host/json-file.js'
+import { errorAt, type JsonNode, membersOf, readJsonFile, textOf } from '../host/json-file.js'
 import { isBundled } from './bundled-fragments.js'
 import { OPTIONS, type Option, type RawOptions } from './options.js'
 import { KNOWN_TREES, parseTrees, type Trees, urlFault } from './trees.js'
@@ -82,10 +82,10 @@ export function withDefaults(raw: RawOptions, defaults: RawOptions): RawOptions 
   }
 }
 
-function projectTrees(spot: Spot): Trees {
+function projectTrees(spot: JsonNode): Trees {
   for (const [name, at] of membersOf(spot, 'trees')) {
     if (Object.hasOwn(KNOWN_TREES, name))
-      throw wrongAt(at, `"${name}" is a tree that everybody knows: call yours otherwise`)
+      throw errorAt(at, `"${name}" is a tree that everybody knows: call yours otherwise`)
   }
   return parseTrees(
     spot,
@@ -95,9 +95,9 @@ function projectTrees(spot: Spot): Trees {
   )
 }
 
-function defaultOf(option: Option | undefined, at: Spot, top: string): string | string[] {
+function defaultOf(option: Option | undefined, at: JsonNode, top: string): string | string[] {
   const { name = '', kind } = option ?? {}
-  const plain = (spot: Spot) =>
+  const plain = (spot: JsonNode) =>
     typeof spot.value === 'number' || typeof spot.value === 'boolean'
       ? String(spot.value)
       : fileOf(name, textOf(spot, name), spot, top)
@@ -106,14 +106,14 @@ function defaultOf(option: Option | undefined, at: Spot, top: string): string | 
 }
 
 /** A fragment or configuration of the checkout by its absolute path; other values, and names of ours, as they are. */
-function fileOf(name: string, value: string, at: Spot, top: string): string {
+function fileOf(name: string, value: string, at: JsonNode, top: string): string {
   const ours = name === 'config' ? isBundled(value) : /^(minimal|virtme|defconfig|current)$/.test(value)
   if (ours || (name !== 'config' && name !== 'config-base')) return value
   const path = resolve(top, value)
   if (!existsSync(path) || !statSync(path).isFile())
-    throw wrongAt(at, `${name}: "${value}" is no file of the checkout: name one relative to its top`)
+    throw errorAt(at, `${name}: "${value}" is no file of the checkout: name one relative to its top`)
   // what a link points to as well
   if (/^\.\.(\/|$)/.test(relative(realpathSync(top), realpathSync(path))))
-    throw wrongAt(at, `${name}: "${value}" lies outside of the checkout: copy it into it`)
+    throw errorAt(at, `${name}: "${value}" lies outside of the checkout: copy it into it`)
   return path
 }

@@ -40,7 +40,7 @@ export interface Deadlines {
 }
 
 /** What the guest is to do: a script, an argument vector, or a shell on the terminal. */
-export type Work =
+export type GuestCommand =
   | { kind: 'script'; text: string }
   | { kind: 'argv'; argv: readonly string[] }
   | { kind: 'shell' }
@@ -83,10 +83,10 @@ export interface Request {
   ref?: string
   path: string
   /** at a desk: the checkout's repository gets the remote that `release` names */
-  desk: boolean
+  local: boolean
   /** leave uncommitted changes out where they stand in the way */
   force: boolean
-  work: Work
+  command: GuestCommand
   env: Readonly<Record<string, string>>
   configBase: ConfigBase
   /** files, or names of bundled fragments */
@@ -132,7 +132,7 @@ export interface Request {
 }
 
 /** Where the request comes from: relative paths start at `cwd`, `NAME` variables come from `env`. */
-export interface Surroundings {
+export interface RequestContext {
   cwd: string
   env: NodeJS.ProcessEnv
   /** words after `--`; only kc has them */
@@ -140,7 +140,7 @@ export interface Surroundings {
   /** true where a shell on the terminal makes sense when no commands are given */
   terminal?: boolean
   /** true for kc: a person's own checkout and home */
-  desk?: boolean
+  local?: boolean
 }
 
 function parseRelease(value: string, cwd: string): string {
@@ -165,12 +165,12 @@ export function parseTree(
   directory: string,
 ): { release: string; trees: Trees; ref?: string } {
   const tree = parseRelease(String(release), process.cwd())
-  const trees = treesFor(tree, readProject(directory)?.trees, true)
+  const trees = knownTrees(tree, readProject(directory)?.trees, true)
   return { release: tree, trees, ...(typeof ref === 'string' ? { ref: parseRef(ref) } : {}) }
 }
 
 /** The trees that `release` may name: a person's own before a project's. The file for the former is made at a desk. */
-export function treesFor(release: string | undefined, project: Trees = {}, desk = false): Trees {
+export function knownTrees(release: string | undefined, project: Trees = {}, desk = false): Trees {
   if (release === undefined || isUrl(release)) return KNOWN_TREES
   if (desk) makeTreesFile()
   return { ...KNOWN_TREES, ...project, ...userTrees() }
@@ -199,7 +199,7 @@ function parseFragment(value: string, cwd: string, bundled: (name: string) => bo
   return existing('config', value, cwd, 'file')
 }
 
-function parseWork(script: string | undefined, around: Surroundings): Work {
+function parseWork(script: string | undefined, around: RequestContext): GuestCommand {
   const argv = around.argv ?? []
   if (script !== undefined && argv.length > 0) {
     throw new InputError('The commands were given twice: use either --exec or `-- COMMAND`.')
@@ -234,7 +234,7 @@ export function parseBuildHost(raw: RawOptions): BuildHostRequest | undefined {
   }
 }
 
-function parseShare(name: 'rwdir' | 'rodir', value: string, around: Surroundings): SharedDirectory {
+function parseShare(name: 'rwdir' | 'rodir', value: string, around: RequestContext): SharedDirectory {
   const [host = '', guest] = value.split('=', 2)
   const path = existing(name, host, around.cwd, 'directory')
   const inside = guest ?? path
@@ -287,7 +287,7 @@ function parseRunDirectory(value: string, cwd: string): string {
  */
 export function parseRequest(
   typed: RawOptions,
-  around: Surroundings,
+  around: RequestContext,
   bundled: (name: string) => boolean,
 ): Request {
   const { path: named } = typed
@@ -307,10 +307,10 @@ function parseOptions(
   raw: RawOptions,
   path: string,
   projectTrees: Trees,
-  around: Surroundings,
+  around: RequestContext,
   bundled: (name: string) => boolean,
 ): Request {
-  const { cwd, env, desk = false } = around
+  const { cwd, env, local = false } = around
   const given = (name: string): string | undefined => {
     const value = raw[name]
     return typeof value === 'string' && value !== '' ? value : undefined
@@ -353,9 +353,9 @@ function parseOptions(
     throw new InputError(
       'modules and skip-modules were both given: modules are built against what the latter leaves out.',
     )
-  const work = parseWork(typeof raw.run === 'string' ? raw.run : undefined, around)
+  const command = parseWork(typeof raw.run === 'string' ? raw.run : undefined, around)
   // a shell is one's own, if the root has one's name; commands are root's
-  const own = work.kind === 'shell' && root === '/' ? userInfo().username : 'root'
+  const own = command.kind === 'shell' && root === '/' ? userInfo().username : 'root'
   const user = parseUser(given('user') ?? own, root)
   const buildHost = parseBuildHost(raw)
   const { network, opts } = takeNetwork(
@@ -365,12 +365,12 @@ function parseOptions(
   const release = optional('release', text => parseRelease(text, cwd))
   return {
     release,
-    trees: treesFor(release, projectTrees, desk),
-    desk,
+    trees: knownTrees(release, projectTrees, local),
+    local,
     force: parseBoolean('force', value('force')),
     ref: optional('ref', parseRef),
     path,
-    work,
+    command,
     env: parseEnv(list('env'), env),
     configBase: parseConfigBase(value('config-base'), cwd),
     fragments: list('config').map(fragment => parseFragment(fragment, cwd, bundled)),

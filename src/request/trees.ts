@@ -3,7 +3,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { distance } from 'fastest-levenshtein'
 import { SourceError } from '../errors.js'
-import { membersOf, readJsonFile, type Spot, textOf, wrongAt } from '../host/json-file.js'
+import { errorAt, type JsonNode, membersOf, readJsonFile, textOf } from '../host/json-file.js'
 
 /** A repository that has a name: where it is, and the branch that is meant when none is named. */
 export interface Tree {
@@ -65,23 +65,23 @@ export function urlFault(url: string): string | undefined {
 }
 
 /** The trees of a file, JSON `{name: {repo, branch, mirrors}}`. Throws InputError with the line and the mend. */
-export function parseTrees(spot: Spot, allowed: (url: string) => string | undefined = urlFault): Trees {
-  const url = (at: Spot, what: string) => {
+export function parseTrees(spot: JsonNode, allowed: (url: string) => string | undefined = urlFault): Trees {
+  const url = (at: JsonNode, what: string) => {
     const text = textOf(at, what)
     const fault = allowed(text) ?? (isUrl(text) ? undefined : 'write a URL such as https://example.org/linux')
-    if (fault) throw wrongAt(at, `${what} is "${text}": ${fault}`)
+    if (fault) throw errorAt(at, `${what} is "${text}": ${fault}`)
     return text
   }
   return Object.fromEntries(
     [...membersOf(spot, 'The file')].map(([name, at]) => {
       if (!NAME.test(name))
-        throw wrongAt(at, `"${name}" is no name for a tree: use letters, digits and . _ + -`)
+        throw errorAt(at, `"${name}" is no name for a tree: use letters, digits and . _ + -`)
       const members = membersOf(at, `Tree "${name}"`, TREE_KEYS)
       const [repo, branch, mirrors] = TREE_KEYS.map(key => members.get(key))
-      if (!repo) throw wrongAt(at, `tree "${name}" has no "repo": add one with its URL`)
+      if (!repo) throw errorAt(at, `tree "${name}" has no "repo": add one with its URL`)
       if (branch && !BRANCH.test(textOf(branch, 'branch')))
-        throw wrongAt(branch, `"${branch.value}" is no branch: write its name as git has it, such as master`)
-      if (mirrors && !mirrors.items) throw wrongAt(mirrors, 'mirrors is no list: write ["URL", ...]')
+        throw errorAt(branch, `"${branch.value}" is no branch: write its name as git has it, such as master`)
+      if (mirrors && !mirrors.items) throw errorAt(mirrors, 'mirrors is no list: write ["URL", ...]')
       const tree: Tree = {
         repo: repo.value === PACKAGE ? PACKAGE : url(repo, 'repo'),
         ...(branch ? { branch: String(branch.value) } : {}),

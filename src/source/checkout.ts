@@ -80,7 +80,7 @@ export async function changesOf(at: Checkout, options: { ignored?: boolean } = {
  * The work tree's tracked files as a git tree, as `git commit --all` would make it. The index is a copy, and new objects
  * go to a repository of our own that borrows all others from the checkout's. Returns that repository and the tree.
  */
-export async function snapshot(
+export async function snapshotWorkTree(
   at: Checkout & { top: string },
   cancel?: AbortSignal,
 ): Promise<{ gitDir: string; treeId: string }> {

@@ -20,7 +20,7 @@ export function repositoryPath(url: string, suffix = ''): string {
 }
 
 /** A URL without a password or token in it. */
-export function publicUrl(url: string): string {
+export function redactUrl(url: string): string {
   return url.replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/@]*@/i, '$1')
 }
 
@@ -52,7 +52,7 @@ export type Attempt = { sha: string } | { stderr: string }
  * Tries a tree's URL and then its mirrors, in order, until one can be read; that one has the last word on the ref.
  * Throws SourceError.
  */
-export async function fromMirrors(
+export async function tryMirrors(
   tree: Tree,
   ref: string,
   call: GitCall,
@@ -64,18 +64,18 @@ export async function fromMirrors(
   for (const [index, url] of urls.entries()) {
     const made = await attempt(url)
     if ('sha' in made) return made.sha
-    details.push(...lastLines(made.stderr.replaceAll(url, publicUrl(url)), 3))
+    details.push(...lastLines(made.stderr.replaceAll(url, redactUrl(url)), 3))
     const reachable = await tryGit(['ls-remote', '--quiet', '--end-of-options', url, 'HEAD'], {
       ...call,
       deadline: 120,
     })
-    if (reachable.status === 0) throw new SourceError(`${publicUrl(url)} has no ref "${ref}".`, details)
+    if (reachable.status === 0) throw new SourceError(`${redactUrl(url)} has no ref "${ref}".`, details)
     const next = urls[index + 1]
     if (next !== undefined)
-      log.warning(`${publicUrl(url)} cannot be read; its mirror ${publicUrl(next)} is tried.`)
+      log.warning(`${redactUrl(url)} cannot be read; its mirror ${redactUrl(next)} is tried.`)
   }
   throw new SourceError(
-    `${urls.map(publicUrl).join(', ')} cannot be read: is it a git repository, and is it reachable from here?`,
+    `${urls.map(redactUrl).join(', ')} cannot be read: is it a git repository, and is it reachable from here?`,
     details,
   )
 }
@@ -107,8 +107,8 @@ export async function fetchCommit(
   // a full SHA that we have needs no network
   if (isFullSha(ref) && (await hasTree(gitDir, ref))) return { gitDir, sha: ref, ref }
 
-  const sha = await fromMirrors(tree, ref, call, log, async url => {
-    log.info(`fetching ${ref} of ${publicUrl(url)}`)
+  const sha = await tryMirrors(tree, ref, call, log, async url => {
+    log.info(`fetching ${ref} of ${redactUrl(url)}`)
     const direct = await fetchOne(url, ref, call)
     if ('sha' in direct) return direct
     const resolved = await resolveRemotely(tree, url, ref, log, options)
@@ -142,7 +142,7 @@ async function resolveRemotely(
 ): Promise<string | undefined> {
   const ancestor = splitAncestor(ref)
   if (!ancestor && !isHex(ref)) return undefined
-  log.info(`resolving ${ref} on the history of ${publicUrl(url)}`)
+  log.info(`resolving ${ref} on the history of ${redactUrl(url)}`)
   const named = ancestor && !isHex(ancestor.base)
   // two: a fetch of a few commits would cut the whole history short
   const gitDir = repositoryPath(tree.repo, named ? '-tips' : '-history')

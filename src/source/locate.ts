@@ -2,9 +2,9 @@ import { SourceError } from '../errors.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request/request.js'
 import { findTree, isUrl, PACKAGE, type Tree } from '../request/trees.js'
-import { type Checkout, changesOf, openCheckout, snapshot } from './checkout.js'
+import { type Checkout, changesOf, openCheckout, snapshotWorkTree } from './checkout.js'
 import { distroRepository } from './distro.js'
-import { fetchCommit, isFullSha, isHex, publicUrl, splitAncestor } from './fetch.js'
+import { fetchCommit, isFullSha, isHex, redactUrl, splitAncestor } from './fetch.js'
 import { git, resolveCommit, tryGit } from './git.js'
 import { fetchRemote, originOf, remoteUrl } from './remote.js'
 import type { Source } from './source.js'
@@ -21,13 +21,13 @@ export async function locateSource(request: Request, log: Log, cancel?: AbortSig
     return await describe({ gitDir, tree: release, ref: wanted ?? branch, sha })
   }
   const at = await openCheckout(path)
-  if (at && request.desk && !isUrl(release) && (await takesRemote(at, release))) {
+  if (at && request.local && !isUrl(release) && (await takesRemote(at, release))) {
     const wanted = ref ?? tree.branch ?? 'HEAD'
     const { sha } = await fetchRemote(at, release, tree, wanted, log, { cancel })
     return await describe({ gitDir: at.gitDir, tree: release, ref: wanted, sha })
   }
   const fetched = await fetchCommit(tree, ref, log, { reference: at?.objects, cancel })
-  return await describe({ ...fetched, tree: publicUrl(release) })
+  return await describe({ ...fetched, tree: redactUrl(release) })
 }
 
 /**
@@ -73,7 +73,7 @@ async function fromCheckout(request: Request, log: Log, cancel?: AbortSignal): P
   }
   if (changed.length === 0 || !top) return committed
   log.info(`HEAD is tested with ${count(changed)}: ${some(changed)}`)
-  const taken = await snapshot({ ...at, top }, cancel)
+  const taken = await snapshotWorkTree({ ...at, top }, cancel)
   if (taken.treeId === committed.treeId) return committed
   const version = await versionOf(taken.gitDir, taken.treeId)
   return { ...committed, ...taken, dirty: true, version: version ?? committed.version }

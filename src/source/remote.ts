@@ -2,7 +2,7 @@ import { SourceError } from '../errors.js'
 import type { Log } from '../log.js'
 import type { Tree } from '../request/trees.js'
 import type { Checkout } from './checkout.js'
-import { type Attempt, fromMirrors, isFullSha, isHex, publicUrl, splitAncestor } from './fetch.js'
+import { type Attempt, isFullSha, isHex, redactUrl, splitAncestor, tryMirrors } from './fetch.js'
 import { type GitCall, git, resolveCommit, tryGit, withConfig } from './git.js'
 
 /** The URL of a repository's remote; undefined if it has none of that name. */
@@ -13,7 +13,7 @@ export async function remoteUrl(gitDir: string, name: string): Promise<string | 
 
 /** A URL without what makes no difference to where it leads: `.git`, a slash, and how a server is spoken to. */
 const place = (url: string) =>
-  publicUrl(url)
+  redactUrl(url)
     .replace(/^(git|https?):/, '')
     .replace(/\/*$/, '')
     .replace(/\.git$/, '')
@@ -23,10 +23,10 @@ export async function ensureRemote(gitDir: string, name: string, tree: Tree, log
   const url = await remoteUrl(gitDir, name)
   if (url === undefined) {
     await git(['remote', 'add', '--no-tags', '--', name, tree.repo], { gitDir })
-    log.info(`added the remote ${name}, ${publicUrl(tree.repo)}, to this repository`)
+    log.info(`added the remote ${name}, ${redactUrl(tree.repo)}, to this repository`)
   } else if (![tree.repo, ...(tree.mirrors ?? [])].some(known => place(known) === place(url))) {
     throw new SourceError(
-      `This repository has a remote ${name} already, ${publicUrl(url)}, and not ${publicUrl(tree.repo)}: rename it with \`git remote rename\`, or give the tree another name in ~/.kernelcraft.conf.`,
+      `This repository has a remote ${name} already, ${redactUrl(url)}, and not ${redactUrl(tree.repo)}: rename it with \`git remote rename\`, or give the tree another name in ~/.kernelcraft.conf.`,
     )
   }
 }
@@ -68,8 +68,8 @@ export async function fetchRemote(
     return sha ? { sha } : { stderr: '' }
   }
   let branch: string | undefined
-  const sha = await fromMirrors(tree, ref, call, log, async url => {
-    log.info(`fetching ${ref} of ${publicUrl(url)} to refs/remotes/${name}`)
+  const sha = await tryMirrors(tree, ref, call, log, async url => {
+    log.info(`fetching ${ref} of ${redactUrl(url)} to refs/remotes/${name}`)
     if (isHex(base)) {
       const branches = await fetch(url, `+refs/heads/*:refs/remotes/${name}/*`)
       if (branches.status !== 0) return branches

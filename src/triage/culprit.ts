@@ -1,5 +1,5 @@
 import type { Where } from './formats.js'
-import { isMachinery, isReporting } from './skip-list.js'
+import { isReporting, isSkipped } from './skip-list.js'
 import { type Frame, titleName } from './stack.js'
 
 /** From where control goes to a subsystem: the first one seen from the inside names its callee as the entry. */
@@ -49,7 +49,7 @@ function entry(frames: readonly Frame[]): Frame | undefined {
 }
 
 /** The function that names the bug, as titles have it; undefined where the report shows none. */
-export function findGuilty(
+export function findCulprit(
   frames: readonly Frame[],
   where: Where,
 ): { name: string; section?: number } | undefined {
@@ -57,14 +57,13 @@ export function findGuilty(
   const fromFault = exact < 0 ? frames : frames.slice(exact)
   const choices: Record<Where, () => Frame | undefined> = {
     fault: () =>
-      first(fromFault, isMachinery) ??
+      first(fromFault, isSkipped) ??
       first(fromFault, isReporting) ??
       frames.find(frame => frame.symbol !== ''),
-    trace: () => first(frames, isMachinery) ?? first(frames, isReporting),
+    trace: () => first(frames, isSkipped) ?? first(frames, isReporting),
     entry: () => entry(frames),
-    leak: () =>
-      first(frames, name => isMachinery(name) || name.includes('alloc')) ?? first(frames, isMachinery),
-    wait: () => first(frames, name => isMachinery(name) || WAITING.test(name)),
+    leak: () => first(frames, name => isSkipped(name) || name.includes('alloc')) ?? first(frames, isSkipped),
+    wait: () => first(frames, name => isSkipped(name) || WAITING.test(name)),
   }
   const found = choices[where]()
   return found && { name: family(titleName(found.symbol)), section: found.section }

@@ -274,7 +274,7 @@ export const FORMATS: readonly Format[] = [
  * Lines that begin like a report and are none: notices of debug options, boot self-tests, hardware mitigations, words of
  * drivers and of user space.
  */
-export const INNOCENT: readonly RegExp[] = [
+export const BENIGN: readonly RegExp[] = [
   /^INFO: lockdep is turned off/,
   /^INFO: Stall ended before state dump start/,
   /^INFO: NMI handler .* took too long/,
@@ -291,7 +291,7 @@ export const INNOCENT: readonly RegExp[] = [
 /**
  * What a dying kernel says of a report that it has just printed: no finding of its own within so many lines of it.
  */
-export const CONSEQUENCES: readonly (readonly [within: number, RegExp])[] = [
+export const FOLLOW_UPS: readonly (readonly [within: number, RegExp])[] = [
   [
     1500,
     /^Kernel panic - not syncing: (?:Fatal exception|(?:kernel: )?panic_on_(?:warn|oops)|KASAN|kasan\.fault|kmsan|KFENCE|UBSAN|softlockup|hung_task|RCU Stall|Hard LOCKUP|Oops|stack guard|bad mode|Unrecoverable|Attempted to kill init|Aiee|nmi watchdog|Hardlockup)/i,

@@ -29,7 +29,7 @@ export type Meaning =
   | { kind: 'boot' }
   | { kind: 'text' }
 
-export interface Line {
+export interface KtapLine {
   /** without prefix, colours and the space at its end; the indentation is there */
   text: string
   /** where the meaning starts, in columns; a "# " in front of it takes two */
@@ -130,7 +130,7 @@ function announcement(body: string): Meaning | undefined {
  * from Documentation/dev-tools/ktap.rst, tools/testing/selftests/kselftest/runner.sh and lib/kunit/test.c. Whether
  * they mean it where they stand is for the parser to say.
  */
-export function readLine(raw: string): Line {
+export function readLine(raw: string): KtapLine {
   const text = clean(raw)
   let column = 0
   let hashed = false

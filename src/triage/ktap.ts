@@ -1,4 +1,4 @@
-import { dedent, type Line, type Meaning, type ResultLine, readLine } from './ktap-line.js'
+import { dedent, type KtapLine, type Meaning, type ResultLine, readLine } from './ktap-line.js'
 import type { TestCounts, TestNode, TestReport } from './tests.js'
 import {
   addCounts,
@@ -151,7 +151,7 @@ export function ktapParser(): KtapParser {
     return true
   }
 
-  function onVersion(line: Line, { dialect, version }: Meaning & { kind: 'version' }): boolean {
+  function onVersion(line: KtapLine, { dialect, version }: Meaning & { kind: 'version' }): boolean {
     const { column, hashed } = line
     started = true
     const [least, most] = VERSIONS[dialect]
@@ -175,13 +175,13 @@ export function ktapParser(): KtapParser {
   }
 
   /** Closes what stands deeper than a line. False where the line cannot mean what it says. */
-  function closeDeeper({ column, hashed }: Line): boolean {
+  function closeDeeper({ column, hashed }: KtapLine): boolean {
     if (hashed && !stack.some(frame => frame.hashed && frame.column === column)) return false
     for (let frame = inner(); frame && frame.column > column; frame = inner()) close()
     return true
   }
 
-  function onSubtest(line: Line, { name }: Meaning & { kind: 'subtest' }): boolean {
+  function onSubtest(line: KtapLine, { name }: Meaning & { kind: 'subtest' }): boolean {
     const { column, hashed } = line
     // programs of kselftest may print such a line as text
     if (inner()?.program && !hashed) return false
@@ -196,13 +196,13 @@ export function ktapParser(): KtapParser {
     return open({ column, hashed, name: copy(name), flat: frame?.column === column })
   }
 
-  function onSelftest(line: Line, { name }: Meaning & { kind: 'selftest' }): boolean {
+  function onSelftest(line: KtapLine, { name }: Meaning & { kind: 'selftest' }): boolean {
     const { column } = line
     if (!stack.some(frame => frame.column === column) || !closeDeeper(line)) return false
     return open({ column: column + 2, hashed: true, program: true, name: copy(name) })
   }
 
-  function onPlan({ column, hashed }: Line, { count, reason }: Meaning & { kind: 'plan' }): boolean {
+  function onPlan({ column, hashed }: KtapLine, { count, reason }: Meaning & { kind: 'plan' }): boolean {
     const around = inner()
     const untouched = around && isUntouched(around) && around.column < column
     const frame =
@@ -215,7 +215,7 @@ export function ktapParser(): KtapParser {
     return true
   }
 
-  function onResult(line: Line, result: ResultLine): boolean {
+  function onResult(line: KtapLine, result: ResultLine): boolean {
     const { column, hashed } = line
     if (hashed && !stack.some(frame => frame.hashed && frame.column === column)) return false
     const deeper = (frame: Frame) => frame.column > column || (frame.flat && frame.column === column)
@@ -245,7 +245,7 @@ export function ktapParser(): KtapParser {
   }
 
   /** Does what a line says. False where it says nothing in this place: then it is a line of a log. */
-  function obey(line: Line): boolean {
+  function obey(line: KtapLine): boolean {
     const { meaning } = line
     switch (meaning.kind) {
       case 'version':

@@ -1,5 +1,5 @@
 /** One line of a console, without what the transport and printk put around its text. */
-export interface Line {
+export interface ConsoleLine {
   /** 1-based number in the log */
   number: number
   text: string
@@ -28,13 +28,13 @@ const AFTER: readonly RegExp[] = [/^\[\d+: *[^\]:]+: *\d+\] ?/, /^\(\d\)\[\d+:[^
  * Takes CR, colours, level, syslog's and printk's prefixes from a line. Where two writers share a serial line, a time
  * stamp stands in the middle of what the first one wrote: each part is a line of its own.
  */
-export function parseLines(raw: string, number: number): Line[] {
+export function splitConsoleLine(raw: string, number: number): ConsoleLine[] {
   let text = raw
   if (text.includes('\x1b')) text = text.replace(ANSI, '')
   if (text.endsWith('\r')) text = text.replace(/\r+$/, '')
   for (const prefix of PREFIXES) text = text.replace(prefix, '')
   const stamps = [...text.matchAll(STAMP)].slice(0, 8)
-  const lines: Line[] = []
+  const lines: ConsoleLine[] = []
   const head = text.slice(0, stamps[0]?.index)
   if (stamps.length === 0 || head.trim() !== '') lines.push({ number, text: head })
   for (const [index, stamp] of stamps.entries()) {

@@ -1,5 +1,5 @@
 /** A process that the kernel ended for lack of memory (mm/oom_kill.c: __oom_kill_process). */
-export interface Kill {
+export interface OomKill {
   pid: number
   /** its name */
   process: string
@@ -10,7 +10,7 @@ export interface Kill {
 const KILL = /(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]{1,32})\)/
 
 /** The kill that a line of the console tells of, if it does. */
-export function parseKill(text: string, line: number): Kill | undefined {
+export function parseOomKill(text: string, line: number): OomKill | undefined {
   const match = KILL.exec(text)
   return match ? { pid: Number(match[1]), process: match[2] ?? '', line } : undefined
 }

@@ -1,4 +1,4 @@
 /** The source of a regular expression that fits exactly this text. */
-export function literal(text: string): string {
+export function regExpLiteral(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }

@@ -1,6 +1,6 @@
 import { load } from 'js-yaml'
 import { InputError, messageOf } from '../errors.js'
-import { literal } from './regexp-literal.js'
+import { regExpLiteral } from './regexp-literal.js'
 import type { Finding } from './triage.js'
 
 /** What a finding is told by. A `*` stands for anything in types and titles. */
@@ -26,7 +26,7 @@ export interface JudgedFinding extends Finding {
 const quote = (text: string) => JSON.stringify(text)
 
 function matches(pattern: string, text: string): boolean {
-  const source = pattern.split('*').map(literal).join('.*')
+  const source = pattern.split('*').map(regExpLiteral).join('.*')
   return new RegExp(`^${source}$`, 'i').test(text)
 }
 

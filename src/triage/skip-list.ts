@@ -47,7 +47,7 @@ export function isReporting(symbol: string): boolean {
 }
 
 /** True for such a function, and for one that everybody calls: a fault in it is its caller's. */
-export function isMachinery(symbol: string): boolean {
+export function isSkipped(symbol: string): boolean {
   const name = bare(symbol)
   return REPORTS.test(name) || HELPS.test(name)
 }

@@ -1,4 +1,4 @@
-import type { Line } from './line.js'
+import type { ConsoleLine } from './line.js'
 
 /** One function of a stack. */
 export interface Frame {
@@ -80,7 +80,7 @@ export function parseFrame(text: string): Frame | undefined {
 }
 
 /** The functions of the one stack that follows the first line that `heading` fits. */
-export function readSection(lines: readonly Line[], heading: RegExp): Frame[] {
+export function readSection(lines: readonly ConsoleLine[], heading: RegExp): Frame[] {
   const start = lines.findIndex(({ text }) => heading.test(text))
   if (start < 0) return []
   const frames: Frame[] = []
@@ -93,7 +93,7 @@ export function readSection(lines: readonly Line[], heading: RegExp): Frame[] {
 }
 
 /** All functions that a report names as its present, in the order in which they are printed. */
-export function readFrames(lines: readonly Line[]): Frame[] {
+export function readFrames(lines: readonly ConsoleLine[]): Frame[] {
   const frames: Frame[] = []
   let past = false
   let section = 0

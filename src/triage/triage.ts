@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
-import { findGuilty } from './culprit.js'
-import { CONSEQUENCES, FORMATS, type Format, INNOCENT } from './formats.js'
-import { type Line, parseLines } from './line.js'
-import { type Kill, parseKill } from './oom-kills.js'
-import { literal } from './regexp-literal.js'
-import { isMachinery, isReporting } from './skip-list.js'
+import { findCulprit } from './culprit.js'
+import { BENIGN, FOLLOW_UPS, FORMATS, type Format } from './formats.js'
+import { type ConsoleLine, splitConsoleLine } from './line.js'
+import { type OomKill, parseOomKill } from './oom-kills.js'
+import { regExpLiteral } from './regexp-literal.js'
+import { isReporting, isSkipped } from './skip-list.js'
 import { type Frame, readFrames, readSection, titleName } from './stack.js'
 import type { FindingType } from './types.js'
 
@@ -30,7 +30,7 @@ export interface Finding {
 }
 
 /** Console lines between which reports are expected: a report that begins there is marked, not left out. */
-export interface Window {
+export interface IgnoreWindow {
   index: number
   /** pieces of lines */
   begin: string
@@ -40,7 +40,7 @@ export interface Window {
 export interface Triage {
   /** the first one first */
   findings: Finding[]
-  kills: Kill[]
+  oomKills: OomKill[]
   /** indexes of windows that were opened and never closed: they mark nothing */
   unclosed: number[]
 }
@@ -60,8 +60,8 @@ const TRIGGER =
 interface Report {
   format: Format
   groups: Record<string, string>
-  line: Line
-  lines: Line[]
+  line: ConsoleLine
+  lines: ConsoleLine[]
   size: number
   panic?: string
   /** filled as windows close, also after the report has ended */
@@ -72,7 +72,7 @@ interface Report {
 
 /** The format of a line, if a report begins with it. */
 function matchFormat(text: string): { format: Format; groups: Record<string, string> } | undefined {
-  if (INNOCENT.some(pattern => pattern.test(text))) return undefined
+  if (BENIGN.some(pattern => pattern.test(text))) return undefined
   for (const format of FORMATS) {
     const match = format.line.exec(text)
     if (match) return { format, groups: { ...match.groups } }
@@ -84,16 +84,20 @@ function matchFormat(text: string): { format: Format; groups: Record<string, str
  * Finds reports in a console log that arrives piece by piece, in memory that does not grow with it. `onReport` hears of
  * a report as soon as its first line is there; `end` returns all findings, the first one first.
  */
-export function triage(options: { windows?: readonly Window[]; onReport?: (line: Line) => void } = {}): {
+export function triage(
+  options: { windows?: readonly IgnoreWindow[]; onReport?: (line: ConsoleLine) => void } = {},
+): {
   push(chunk: Buffer): void
   end(): Triage
 } {
   const { windows = [], onReport } = options
   const trigger = new RegExp(
-    [TRIGGER.source, ...windows.flatMap(({ begin, end }) => [literal(begin), literal(end)])].join('|'),
+    [TRIGGER.source, ...windows.flatMap(({ begin, end }) => [regExpLiteral(begin), regExpLiteral(end)])].join(
+      '|',
+    ),
     'g',
   )
-  const kills: Kill[] = []
+  const oomKills: OomKill[] = []
   const inside = new Set<number>()
   /** reports that began in windows that are open still */
   const marked = new Map<number, number[][]>()
@@ -129,7 +133,7 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
     }
   }
 
-  const begin = (line: Line, format: Format, groups: Record<string, string>) => {
+  const begin = (line: ConsoleLine, format: Format, groups: Record<string, string>) => {
     while (open.length >= MOST_OPEN) close(open[0] as Report)
     const report: Report = {
       format,
@@ -159,7 +163,7 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
   }
 
   /** The open report that a line belongs to: the newest of its writer's, or the newest where that cannot be told. */
-  const owner = ({ caller }: Line): Report | undefined => {
+  const owner = ({ caller }: ConsoleLine): Report | undefined => {
     const newest = open[open.length - 1]
     if (!newest || caller === undefined) return newest
     const own = open.findLast(report => report.line.caller === caller)
@@ -169,7 +173,7 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
   }
 
   const each = (raw: string) => {
-    for (const line of parseLines(raw.length > MOST_LINE ? raw.slice(0, MOST_LINE) : raw, ++number))
+    for (const line of splitConsoleLine(raw.length > MOST_LINE ? raw.slice(0, MOST_LINE) : raw, ++number))
       take(line)
   }
 
@@ -186,7 +190,7 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
     }
   }
 
-  const take = (line: Line) => {
+  const take = (line: ConsoleLine) => {
     const text = line.text.trimStart()
     const target = owner(line)
     if (target) {
@@ -196,10 +200,10 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
     trigger.lastIndex = 0
     if (trigger.test(text)) {
       lookAround(text)
-      const kill = kills.length < MOST_FINDINGS ? parseKill(text, line.number) : undefined
-      if (kill) kills.push(kill)
+      const kill = oomKills.length < MOST_FINDINGS ? parseOomKill(text, line.number) : undefined
+      if (kill) oomKills.push(kill)
       const distance = last ? number - last.line : Number.POSITIVE_INFINITY
-      if (CONSEQUENCES.some(([within, pattern]) => distance <= within && pattern.test(text))) {
+      if (FOLLOW_UPS.some(([within, pattern]) => distance <= within && pattern.test(text))) {
         if (text.startsWith('Kernel panic')) last?.panic(text)
       } else {
         const match = matchFormat(text)
@@ -253,7 +257,7 @@ export function triage(options: { windows?: readonly Window[]; onReport?: (line:
       for (const report of [...open]) close(report)
       findings.sort((a, b) => a.line - b.line)
       for (const finding of findings) if (finding.windows?.length === 0) delete finding.windows
-      return { findings, kills, unclosed: [...inside] }
+      return { findings, oomKills, unclosed: [...inside] }
     },
   }
 }
@@ -309,14 +313,14 @@ function accuse(
   body: string,
 ): { name: string; section?: number } | undefined {
   const named = format.named?.exec(body)?.groups?.frame
-  if (named && !isMachinery(named)) return { name: titleName(named) }
+  if (named && !isSkipped(named)) return { name: titleName(named) }
   const section = format.section && readSection(report.lines, format.section)
-  return findGuilty(section?.length ? section : frames, format.where ?? 'trace')
+  return findCulprit(section?.length ? section : frames, format.where ?? 'trace')
 }
 
 /** What stands for the function where no stack was seen: the one that the first line names, or syzbot's word for it. */
 function unseen(at: string | undefined): string {
-  return at && !isMachinery(at) ? titleName(at) : 'corrupted'
+  return at && !isSkipped(at) ? titleName(at) : 'corrupted'
 }
 
 /** Numbers and addresses differ from boot to boot. */
@@ -341,7 +345,7 @@ function fingerprint(format: Format, title: string, stack: readonly Frame[]): st
     ? []
     : stack
         .map(frame => titleName(frame.symbol))
-        .filter(name => !isMachinery(name))
+        .filter(name => !isSkipped(name))
         .slice(0, 3)
   return createHash('sha256')
     .update([format.type, title, ...names].join('\n'))

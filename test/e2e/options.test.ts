@@ -140,10 +140,10 @@ describe('guests that run', () => {
     )
     for (const [index, one] of started.entries()) await one.saw(`guest ${index + 1} is up`)
     const { guests } = JSON.parse((await kc(['ps', '--json'])).stdout.toString()) as {
-      guests: { name: string; pid: number; work: string; release: string }[]
+      guests: { name: string; pid: number; command: string; release: string }[]
     }
     const mine = started.map(({ pid }) => guests.find(guest => guest.pid === pid))
-    expect(mine.map(guest => guest?.work)).toEqual([1, 2].map(n => `echo guest ${n} is up >&2; sleep 40`))
+    expect(mine.map(guest => guest?.command)).toEqual([1, 2].map(n => `echo guest ${n} is up >&2; sleep 40`))
     expect(mine[0]?.release).toMatch(/^6\.12\.\d+-rc$/)
     const table = (await kc(['ps'])).stdout.toString()
     for (const guest of mine) expect(table).toMatch(new RegExp(`^${guest?.name} +${guest?.pid} `, 'm'))

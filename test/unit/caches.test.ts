@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { type Offer, placeOf, type RemoteCaches } from '../../src/build/remote-caches.js'
+import { type CacheOffer, cacheEntryPath, type RemoteCaches } from '../../src/build/remote-caches.js'
 import { githubCaches, saveOffers } from '../../src/github/caches.js'
 import { ANSWERS, type ResultsService, startResultsService } from '../harness/results.js'
 
@@ -11,7 +11,7 @@ import { ANSWERS, type ResultsService, startResultsService } from '../harness/re
 let service: ResultsService
 let home: string
 let caches: RemoteCaches | undefined
-const offers: Offer[] = ['a', 'b'].map(digit => ({ kind: 'kernel', key: digit.repeat(64) }))
+const offers: CacheOffer[] = ['a', 'b'].map(digit => ({ kind: 'kernel', key: digit.repeat(64) }))
 
 beforeAll(async () => {
   service = await startResultsService()
@@ -36,8 +36,8 @@ afterAll(async () => {
 beforeEach(() => {
   service.caches.length = 0
   for (const { kind, key } of offers) {
-    mkdirSync(placeOf(kind, key), { recursive: true })
-    writeFileSync(join(placeOf(kind, key), 'image'), key)
+    mkdirSync(cacheEntryPath(kind, key), { recursive: true })
+    writeFileSync(join(cacheEntryPath(kind, key), 'image'), key)
   }
 })
 

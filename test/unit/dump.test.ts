@@ -6,8 +6,8 @@ import type { Qmp } from '../../src/boot/qmp.js'
 import { checkDump, parseBuildId } from '../../src/dump/check-dump.js'
 import { judgeCrash } from '../../src/dump/crash.js'
 import { openCommand } from '../../src/dump/debuggers.js'
-import { decodeFrames, parseLines } from '../../src/dump/decode-stack.js'
-import { isFlattened, rearrange } from '../../src/dump/flatten.js'
+import { decodeFrames, parseAddr2line } from '../../src/dump/decode-stack.js'
+import { isFlattened, unflatten } from '../../src/dump/flatten.js'
 import { parseVmcoreinfo } from '../../src/dump/kdump.js'
 import { treeRelative, treeRoot } from '../../src/dump/paths.js'
 import { parseEntry, SymbolTable } from '../../src/dump/symbols.js'
@@ -69,7 +69,7 @@ describe('the flattened format', () => {
     const from = join(directory, 'flat')
     const to = join(directory, 'plain')
     await writeFile(from, bytes)
-    const size = await rearrange(from, to, most)
+    const size = await unflatten(from, to, most)
     return { size, bytes: await readFile(to) }
   }
 
@@ -332,7 +332,7 @@ describe('code places', () => {
   ])('%s+%i is no place', (name, offset) => expect(table.find(name, offset)).toBeUndefined())
 
   it('are found by addr2line, inlined ones first', () => {
-    const lines = parseLines([
+    const lines = parseAddr2line([
       '0xffffffff81000150',
       'inner',
       '/s/kernel/a.h:7 (discriminator 3)',

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { guestEar } from '../../src/judge/guest-output.js'
+import { guestOutputParser } from '../../src/judge/guest-output.js'
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures')
 
@@ -9,7 +9,7 @@ describe('an ear', () => {
   const kunit = readFileSync(join(FIXTURES, 'ktap', 'kunit.txt'))
   const splat = readFileSync(join(FIXTURES, 'console', 'warning-in-lkdtm-warning.txt'))
   const hear = (console: Buffer, stdout: Buffer, piece: number) => {
-    const ear = guestEar([])
+    const ear = guestOutputParser([])
     for (let at = 0; at < console.length; at += piece) ear.console(console.subarray(at, at + piece))
     for (let at = 0; at < stdout.length; at += piece) ear.stdout(stdout.subarray(at, at + piece))
     return ear.end()
@@ -24,7 +24,7 @@ describe('an ear', () => {
     expect(heard.tests?.counts.total).toBe(2 * once)
   })
   it('hears a report when it begins', () => {
-    const ear = guestEar([])
+    const ear = guestOutputParser([])
     expect(ear.console(Buffer.from('[    1.000000] all is well\n'))).toBe(false)
     expect(ear.console(splat)).toBe(true)
     expect(ear.console(Buffer.from('[    9.000000] all is well again\n'))).toBe(false)

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { hearControl } from '../../src/boot/control-port.js'
+import { parseControlLine } from '../../src/boot/control-port.js'
 import type { Outcome } from '../../src/boot/outcome.js'
 import { parseEntry, SymbolTable } from '../../src/dump/symbols.js'
 import { expand, parseDkms } from '../../src/request/dkms.js'
-import { moduleName, shownPath } from '../../src/request/module-source.js'
+import { displayPath, moduleName } from '../../src/request/module-source.js'
 
 const HEAD = 'PACKAGE_NAME="it"\nPACKAGE_VERSION=1.0\n'
 
@@ -56,7 +56,7 @@ it.each([
   ['/else/a.c', '/w', '/else/a.c'],
   ['/w', '/w', '/w'],
   ['kernel/a.c', '/w', 'kernel/a.c'],
-])('%s seen from %s is %s', (path, cwd, shown) => expect(shownPath(path, cwd)).toBe(shown))
+])('%s seen from %s is %s', (path, cwd, shown) => expect(displayPath(path, cwd)).toBe(shown))
 
 it('a function is found by its place in a section, under its own name', () => {
   const table = new SymbolTable(
@@ -77,9 +77,9 @@ describe('the control port', () => {
   const heard = (...lines: string[]): Outcome => {
     const outcome: Outcome = {
       ...{ started: false, panicked: false, cancelled: false },
-      ...{ exit: {}, modules: {}, leaks: [], moments: {} },
+      ...{ exit: {}, modules: {}, leaks: [], timestamps: {} },
     }
-    for (const [second, line] of lines.entries()) hearControl(line, outcome, second)
+    for (const [second, line] of lines.entries()) parseControlLine(line, outcome, second)
     return outcome
   }
   it('tells of modules', () =>
@@ -94,7 +94,7 @@ describe('the control port', () => {
     expect(heard('commands', 'ended 3', 'status 0')).toMatchObject({
       status: 3,
       started: true,
-      moments: { commands: 0, status: 2 },
+      timestamps: { commands: 0, status: 2 },
     }))
   it('takes no address that is none, and no status that is none', () => {
     const outcome = heard('section a .text 0x1; rm', 'status 9999')

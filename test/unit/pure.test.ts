@@ -7,20 +7,20 @@ import { countCcache } from '../../src/build/ccache.js'
 import { parseDiagnostic, parseStep } from '../../src/build/diagnostics.js'
 import { helpText } from '../../src/commands/help.js'
 import { VERSION } from '../../src/commands/version.js'
-import { holds, parseLine } from '../../src/config/fragments.js'
+import { holds, parseConfigLine } from '../../src/config/fragments.js'
 import { describeLoss, nearest, parseReasons } from '../../src/config/kconfig.js'
 import { readInputs, unknownInputs } from '../../src/github/inputs.js'
 import { artifactName } from '../../src/github/outputs.js'
 import { childEnvironment } from '../../src/host/environment.js'
 import { shellQuote } from '../../src/host/shell-quote.js'
-import { type Evidence, judge } from '../../src/judge/verdict.js'
+import { judge, type OutputFacts } from '../../src/judge/verdict.js'
 import { codeBlock, inline } from '../../src/report/markdown.js'
 import { repeatCommand } from '../../src/report/repeat-command.js'
 import { summarize } from '../../src/report/summary.js'
 import type { Request } from '../../src/request/request.js'
 import type { Result } from '../../src/result.js'
 import { packageTag } from '../../src/source/distro.js'
-import { publicUrl, splitAncestor } from '../../src/source/fetch.js'
+import { redactUrl, splitAncestor } from '../../src/source/fetch.js'
 import { kernelVersion } from '../../src/source/locate.js'
 import type { Finding } from '../../src/triage/triage.js'
 
@@ -32,7 +32,7 @@ describe('the judge', () => {
     panicked: false,
     cancelled: false,
     exit: { status: 0 },
-    moments: { banner: 0.3 },
+    timestamps: { banner: 0.3 },
     modules: {},
     leaks: [],
     ...facts,
@@ -51,19 +51,19 @@ describe('the judge', () => {
     ['a stuck power-off', { status: 0, expired: 'shutdown' }, 'hang'],
     ['no status at all', { exit: { signal: 'SIGKILL' } }, 'infra-error'],
     ['a power-off without a status', { shutdown: 'guest-shutdown' }, 'test-failed'],
-    ['no banner under KVM', { started: false, expired: 'banner', moments: {} }, 'infra-error'],
-    ['QEMU that did not start', { started: false, exit: { status: 1 }, moments: {} }, 'infra-error'],
-    ['a full disk beats the status', { status: 0, flooded: 'full' }, 'infra-error'],
+    ['no banner under KVM', { started: false, expired: 'banner', timestamps: {} }, 'infra-error'],
+    ['QEMU that did not start', { started: false, exit: { status: 1 }, timestamps: {} }, 'infra-error'],
+    ['a full disk beats the status', { status: 0, outputLimit: 'full' }, 'infra-error'],
     ['a cancelled run', { cancelled: true, panicked: true }, 'cancelled'],
   ]
   it.each(cases)('%s', (_what, facts, verdict) =>
-    expect(judge(seen(facts), request, { findings: [], kills: [] }).verdict).toBe(verdict),
+    expect(judge(seen(facts), request, { findings: [], oomKills: [] }).verdict).toBe(verdict),
   )
 })
 
 describe('the judge, with what the kernel said', () => {
   const outcome = (facts: Partial<Outcome>): Outcome => ({
-    ...{ started: true, panicked: false, cancelled: false, exit: { status: 0 }, moments: { banner: 0.3 } },
+    ...{ started: true, panicked: false, cancelled: false, exit: { status: 0 }, timestamps: { banner: 0.3 } },
     ...{ modules: {}, leaks: [] },
     ...facts,
   })
@@ -75,7 +75,7 @@ describe('the judge, with what the kernel said', () => {
   const counts = { passed: 1, failed: 0, skipped: 0, crashed: 0, missing: 0, total: 1 }
   const tests = (more: Partial<typeof counts>) => ({ counts: { ...counts, ...more }, tests: [], errors: [] })
   const frame = (symbol: string) => ({ symbol, exact: false })
-  const cases: [string, Partial<Outcome>, Partial<Evidence>, string, string][] = [
+  const cases: [string, Partial<Outcome>, Partial<OutputFacts>, string, string][] = [
     ['a splat beats success', { status: 0 }, { findings: [said('a'), said('b')] }, 'splat', 'a'],
     ['a splat beats a failed test', { status: 1 }, { findings: [said('a')] }, 'splat', 'a'],
     [
@@ -128,13 +128,13 @@ describe('the judge, with what the kernel said', () => {
     [
       'a kill for lack of memory',
       { status: 137 },
-      { kills: [{ pid: 1, process: 'eater', line: 1 }] },
+      { oomKills: [{ pid: 1, process: 'eater', line: 1 }] },
       'test-failed',
       'The commands ended with status 137; the kernel had killed eater for lack of memory.',
     ],
     [
       'a reset before the first line',
-      { started: false, shutdown: 'guest-reset', moments: {} },
+      { started: false, shutdown: 'guest-reset', timestamps: {} },
       {},
       'boot-failed',
       'The guest was reset before it printed a line.',
@@ -148,7 +148,7 @@ describe('the judge, with what the kernel said', () => {
     ],
   ]
   it.each(cases)('%s', (_what, facts, evidence, verdict, title) => {
-    const found = judge(outcome(facts), request, { findings: [], kills: [], ...evidence })
+    const found = judge(outcome(facts), request, { findings: [], oomKills: [], ...evidence })
     expect([found.verdict, found.title]).toEqual([verdict, title])
   })
 })
@@ -159,15 +159,15 @@ describe('config lines', () => {
     ['# CONFIG_B is not set', { name: 'B', value: 'n' }],
     ['CONFIG_C="a \\" b"', { name: 'C', value: '"a \\" b"' }],
     ['CONFIG_D=0x10', { name: 'D', value: '0x10' }],
-  ])('%s', (line, ask) => expect(parseLine(line, 'f:1', 'user')).toMatchObject(ask))
+  ])('%s', (line, ask) => expect(parseConfigLine(line, 'f:1', 'user')).toMatchObject(ask))
   it('comments and empty lines say nothing', () => {
-    expect(parseLine('# a comment', 'f:1', 'user')).toBeUndefined()
-    expect(parseLine('  ', 'f:1', 'user')).toBeUndefined()
+    expect(parseConfigLine('# a comment', 'f:1', 'user')).toBeUndefined()
+    expect(parseConfigLine('  ', 'f:1', 'user')).toBeUndefined()
   })
   it.each(['KVM=y', 'CONFIG_X', 'CONFIG_X=yes', 'CONFIG_X="open', 'CONFIG_X=y; reboot'])(
     '%s is refused with its place',
     line => {
-      expect(() => parseLine(line, 'my.config:3', 'user')).toThrow(/^my\.config:3: .*is no config line/)
+      expect(() => parseConfigLine(line, 'my.config:3', 'user')).toThrow(/^my\.config:3: .*is no config line/)
     },
   )
   it.each([
@@ -179,13 +179,13 @@ describe('config lines', () => {
     ['""', undefined, true],
     ['"a"', '"b"', false],
   ])('asked %s, got %s: %s', (asked, got, expected) => {
-    const ask = { name: 'X', value: asked, origin: '', by: 'user' as const }
+    const ask = { name: 'X', value: asked, origin: '', requestedBy: 'user' as const }
     expect(holds(ask, new Map(got === undefined ? [] : [['X', got]]))).toBe(expected)
   })
 })
 
 describe('losses', () => {
-  const ask = { name: 'KVM_AMD', value: 'y', origin: 'my.config:3', by: 'user' as const }
+  const ask = { name: 'KVM_AMD', value: 'y', origin: 'my.config:3', requestedBy: 'user' as const }
   const reasons = parseReasons(
     'symbol KVM_AMD tristate n\nprompt yes\nunmet VIRTUALIZATION [=n]\nunmet KVM [=n]\nunmet KVM [=n]\nsymbol NOPE unknown -\nsymbol CRC32 tristate y\nprompt yes\nselected ACPI [=y] && A [=y]\n',
   )
@@ -244,7 +244,7 @@ describe('sources', () => {
     expect(packageTag('1:2.0-1')).toBe('debian/1%2.0-1')
   })
   it('a URL is shown without its token', () => {
-    expect(publicUrl('https://user:token@host/x.git')).toBe('https://host/x.git')
+    expect(redactUrl('https://user:token@host/x.git')).toBe('https://host/x.git')
   })
   it('reads a kernel Makefile, and no other', () => {
     const makefile =
@@ -307,7 +307,7 @@ describe('what is said', () => {
       [400, 60],
       [100_000, 3600],
     ])('a run of %i seconds has few marks on its axis', (seconds, every) => {
-      const timings = ['source', 'boot'].map(stage => ({ stage, seconds: seconds / 2, came: '' }))
+      const timings = ['source', 'boot'].map(stage => ({ stage, seconds: seconds / 2, summary: '' }))
       expect(summarize({ ...failed, timings } as Result)).toContain(`\n  tickInterval ${every}second\n`)
     })
     it('names what opens a vmcore by the paths of the reader', () => {

@@ -107,7 +107,7 @@ it('defaults, lists and relative paths come out typed', () => {
     env: { SET: 'value', X: 'a=b' },
     opts: ['--cwd', 'a b'],
     deadlines: { boot: 120, run: 1800, idle: Number.POSITIVE_INFINITY },
-    work: { kind: 'script', text: 'true' },
+    command: { kind: 'script', text: 'true' },
   })
 })
 

@@ -378,7 +378,7 @@ describe('a tree by name in a checkout, at a desk', () => {
     git(path, 'remote', 'rename', 'origin', 'upstream')
     git(path, 'pack-refs', '--all')
     const [before, head] = [refs(path), files(join(path, '.git', 'HEAD'))]
-    const found = await locate({ path, release: 'tiny', trees, desk: true })
+    const found = await locate({ path, release: 'tiny', trees, local: true })
     expect(found).toMatchObject({ sha: shas[3], tree: 'tiny', ref: 'main', repository: join(path, '.git') })
     expect(git(path, 'remote', 'get-url', 'tiny')).toBe(url)
     for (const ref of [
@@ -388,7 +388,7 @@ describe('a tree by name in a checkout, at a desk', () => {
       'refs/changes/34/1234/5',
       shas[2]?.slice(0, 9) ?? '',
     ]) {
-      const { sha } = await locate({ path, release: 'tiny', ref, trees, desk: true })
+      const { sha } = await locate({ path, release: 'tiny', ref, trees, local: true })
       expect(sha).toBe(git(origin, 'rev-parse', `${ref}^{commit}`))
     }
     expect(refs(path).filter(ref => !before.includes(ref))).toEqual(
@@ -396,17 +396,17 @@ describe('a tree by name in a checkout, at a desk', () => {
     )
     expect(files(join(path, '.git', 'HEAD'))).toEqual(head)
     expect(existsSync(join(path, '.git', 'FETCH_HEAD'))).toBe(false)
-    await expect(locate({ path, release: 'tiny', ref: 'v9.9', trees, desk: true })).rejects.toThrow(
+    await expect(locate({ path, release: 'tiny', ref: 'v9.9', trees, local: true })).rejects.toThrow(
       /has no ref/,
     )
   })
   it('a remote of that name is kept if it leads there, and an error if not', async () => {
     const path = cloned('with remotes')
     git(path, 'remote', 'add', 'tiny', `${url}/`)
-    expect((await locate({ path, release: 'tiny', trees, desk: true })).sha).toBe(shas[3])
+    expect((await locate({ path, release: 'tiny', trees, local: true })).sha).toBe(shas[3])
     expect(git(path, 'remote', 'get-url', 'tiny')).toBe(`${url}/`)
     git(path, 'remote', 'set-url', 'tiny', 'https://example.org/other.git')
-    await expect(locate({ path, release: 'tiny', trees, desk: true })).rejects.toThrow(
+    await expect(locate({ path, release: 'tiny', trees, local: true })).rejects.toThrow(
       /has a remote tiny already, https:\/\/example\.org\/other\.git, and not file:/,
     )
   })
@@ -423,7 +423,7 @@ describe('a tree by name in a checkout, at a desk', () => {
     const path = join(home, 'no kernel')
     git(home, 'init', '-q', path)
     git(path, 'commit', '-q', '--allow-empty', '-m', 'x')
-    expect((await locate({ path, release: 'tiny', trees, desk: true })).sha).toBe(shas[3])
+    expect((await locate({ path, release: 'tiny', trees, local: true })).sha).toBe(shas[3])
     expect(git(path, 'remote')).toBe('')
   })
 })

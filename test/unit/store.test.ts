@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Kernel } from '../../src/build/build-kernel.js'
-import { differences, type Identity, kernelKey, questionKey } from '../../src/build/identity.js'
+import { configKeyOf, differences, type Identity, kernelKey } from '../../src/build/identity.js'
 import {
   entryPath,
   findKernel,
-  hold,
+  holdKernel,
   listKernels,
   pruneKernels,
   storeKernel,
@@ -34,7 +34,7 @@ describe('the identity of a kernel', () => {
   ]
   it.each(others)('%s makes another one, and is named', (_what, other) => {
     expect(kernelKey(other, 'config')).not.toBe(kernelKey(IDENTITY, 'config'))
-    expect(questionKey(other, 'asked')).not.toBe(questionKey(IDENTITY, 'asked'))
+    expect(configKeyOf(other, 'asked')).not.toBe(configKeyOf(IDENTITY, 'asked'))
     const made = { values: new Map<string, string>(), commit: 'c' }
     expect(differences({ ...made, identity: IDENTITY }, { ...made, identity: other })).toHaveLength(1)
   })
@@ -115,7 +115,7 @@ describe('the store', () => {
     }
     const [{ bytes = 0 } = {}] = await listKernels()
     expect((await pruneKernels(2 * bytes)).map(({ manifest }) => manifest.key)).toEqual([key(2)])
-    await hold(key(3))
+    await holdKernel(key(3))
     expect((await pruneKernels(0)).map(({ manifest }) => manifest.key)).toEqual([key(1)])
     expect((await listKernels()).map(({ manifest }) => manifest.key)).toEqual([key(3)])
   })

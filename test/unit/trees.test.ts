@@ -27,8 +27,8 @@ afterAll(() => {
   rmSync(home, { recursive: true, force: true })
 })
 
-const parse = (raw: RawOptions, desk = true) =>
-  parseRequest({ run: 'true', ...raw }, { cwd: checkout, env: {}, desk }, isBundled)
+const parse = (raw: RawOptions, local = true) =>
+  parseRequest({ run: 'true', ...raw }, { cwd: checkout, env: {}, local }, isBundled)
 const thrown = (work: () => unknown): InputError => {
   try {
     work()

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { applyRules, parseFailOn, parseIgnore, windowsOf } from '../../src/triage/rules.js'
 import { parseFrame, titleName } from '../../src/triage/stack.js'
-import { type Finding, type Triage, triage, type Window } from '../../src/triage/triage.js'
+import { type Finding, type IgnoreWindow, type Triage, triage } from '../../src/triage/triage.js'
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures', 'console')
 
@@ -29,7 +29,7 @@ function read(name: string): Fixture {
 const all = readdirSync(FIXTURES).map(read)
 const reports = all.filter(({ title }) => title !== undefined)
 
-function hear(log: string, windows: readonly Window[] = [], piece = 65536): Triage {
+function hear(log: string, windows: readonly IgnoreWindow[] = [], piece = 65536): Triage {
   const ear = triage({ windows })
   const bytes = Buffer.from(log, 'latin1')
   for (let at = 0; at < bytes.length; at += piece) ear.push(bytes.subarray(at, at + piece))
@@ -44,7 +44,7 @@ describe('a console log', () => {
     expect(hear(log).findings.map(finding => finding.title)).toEqual([])
   })
   it('names the processes that were killed for lack of memory', () => {
-    expect(hear(read('oom-kill.txt').log).kills).toMatchObject([{ process: 'tail' }])
+    expect(hear(read('oom-kill.txt').log).oomKills).toMatchObject([{ process: 'tail' }])
   })
   it('the line is the one at which the report begins', () => {
     const [finding] = hear(read('kernel-bug-in-lkdtm-bug.txt').log).findings
