@@ -10,7 +10,7 @@ import { fetchVmlinux } from './build/remote-builder.js'
 import type { RemoteCaches } from './build/remote-caches.js'
 import { nameLeaks } from './dump/kmemleak.js'
 import { BuildError, Cancelled, InfraError, InputError, isDiskFull, messageOf, StageError } from './errors.js'
-import { bridgeOf, requireBridge } from './host/bridge.js'
+import { requireBridge } from './host/bridge.js'
 import { reapGuests } from './host/registry.js'
 import { requireTools } from './host/tools.js'
 import { findVirtme } from './host/virtme.js'
@@ -243,8 +243,7 @@ async function preflight(request: Request, log: Log): Promise<void> {
   const compiles = (!request.skipBuild && !request.buildHost) || request.modules.length > 0
   const needs = compiles ? (['source', 'build', 'boot'] as const) : (['source', 'boot'] as const)
   await requireTools(needs, request.arch, 'This run')
-  const bridge = bridgeOf(request.network)
-  if (bridge !== undefined) requireBridge(bridge)
+  if (request.network.kind === 'bridge') requireBridge(request.network.bridge)
   await findVirtme()
 }
 

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { type ArchName, archOf, isNative } from '../arch.js'
 import type { Kernel } from '../build/build-kernel.js'
 import { InfraError } from '../errors.js'
-import { bridgeOf } from '../host/bridge.js'
 import { kvmState, recordKvm } from '../host/kvm.js'
 import { lastLines, run } from '../host/processes.js'
 import { findVirtme } from '../host/virtme.js'
@@ -102,8 +101,8 @@ export async function boot(
     load: options.load ?? [],
     ignoreSetuid: snapshot.kind === 'user-namespace',
     masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
-    dhcp: bridgeOf(request.network) !== undefined,
-    ...(request.network === 'user' ? { resolver: '10.0.2.3' } : {}),
+    dhcp: request.network.kind === 'bridge',
+    ...(request.network.kind === 'user' ? { resolver: '10.0.2.3' } : {}),
     ...(terminal
       ? {
           terminal: {

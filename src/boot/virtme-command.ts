@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { archOf, isNative } from '../arch.js'
 import { InputError } from '../errors.js'
-import { bridgeOf, macOf } from '../host/bridge.js'
-import type { Request } from '../request/request.js'
+import { macOf } from '../host/bridge.js'
+import type { Network, Request } from '../request/request.js'
 
 export interface VirtmeLaunch {
   virtmeRun: string
@@ -49,7 +49,7 @@ const MOUNT_9P = 'version=9p2000.L,trans=virtio,msize=512000,cache=loose'
 /** The kernel's command line: root, console, what the user appends, and our init. Throws InputError if it is too long. */
 export function kernelCommandLine(request: Request, accel: 'kvm' | 'tcg'): string {
   const { console, emulated = [], mostCommandLine } = archOf(request.arch)
-  const network = request.network === 'user' ? ['ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off'] : []
+  const network = request.network.kind === 'user' ? ['ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off'] : []
   const init = `b=/bin/busybox; [ -x $b ] || b=; $b mount -n -t 9p -o ro,${MOUNT_9P} kernelcraft /run && exec /bin/sh /run/init.sh`
   const words = [
     'rootfstype=9p',
@@ -78,6 +78,10 @@ export function kernelCommandLine(request: Request, accel: 'kvm' | 'tcg'): strin
 
 /** A value inside QEMU's comma-separated options. */
 const comma = (text: string) => text.replaceAll(',', ',,')
+
+/** What virtme-run's `--net` takes. */
+const netArgument = (network: Network) =>
+  network.kind === 'bridge' ? `bridge=${network.bridge}` : network.kind
 
 /**
  * The arguments of virtme-run. It sets up the machine, the export of the root and the network; command line, streams,
@@ -111,6 +115,7 @@ export function virtmeArguments(request: Request, guest: VirtmeLaunch, socketDir
     `virtio-9p-${bus},fsdev=${id},mount_tag=${id}`,
   ]
   const { qemu, machineOptions, threads, bus, panic, vmcoreinfo } = archOf(request.arch)
+  const { network } = request
   return [
     ...(isNative(request.arch) ? [] : ['--arch', qemu]),
     '--kimg',
@@ -130,8 +135,8 @@ export function virtmeArguments(request: Request, guest: VirtmeLaunch, socketDir
     '--cpus',
     String(request.cpus),
     ...(guest.accel === 'tcg' ? ['--disable-kvm'] : []),
-    ...(request.network === 'none' ? [] : ['--net', request.network, '--no-dhcp']),
-    ...(bridgeOf(request.network) ? ['--net-mac-address', macOf(guest.runDirectory)] : []),
+    ...(network.kind === 'none' ? [] : ['--net', netArgument(network), '--no-dhcp']),
+    ...(network.kind === 'bridge' ? ['--net-mac-address', macOf(guest.runDirectory)] : []),
     ...request.disks.flatMap((disk, index) => ['--blk-disk', `disk${index}=${disk}`]),
     ...request.numa.flatMap(node => ['--numa', node]),
     ...request.opts,

@@ -6,12 +6,6 @@ import { sha256 } from './hash.js'
 const HELPERS = ['/usr/lib/qemu/qemu-bridge-helper', '/usr/libexec/qemu-bridge-helper']
 const RULES = '/etc/qemu/bridge.conf'
 
-/** The bridge that `--network` names; virtme-run's own choice is libvirt's. Undefined where it names none. */
-export function bridgeOf(network: string): string | undefined {
-  const [kind, name = 'virbr0'] = network.split('=')
-  return kind === 'bridge' ? name : undefined
-}
-
 /**
  * True if QEMU's helper may use the bridge, by the lines of its bridge.conf: one that allows, and none that denies
  * (qemu-bridge-helper.c). `include` gives the text of a further file.

@@ -4,7 +4,8 @@ import { basename, isAbsolute, join, resolve } from 'node:path'
 import stringArgv from 'string-argv'
 import { type ArchName, isNative } from '../arch.js'
 import { InputError, messageOf } from '../errors.js'
-import { type IgnoreRule, parseFailOn, parseIgnore, type Selector } from '../triage/rules.js'
+import type { IgnoreRule, Selector } from '../triage/rules.js'
+import { parseFailOn, parseIgnore } from './finding-rules.js'
 import { type ModuleSource, parseModuleSource } from './module-source.js'
 import { OPTIONS, type RawOptions } from './options.js'
 import { readProject, withDefaults } from './project-file.js'
@@ -59,6 +60,9 @@ export interface BuildHostRequest {
   knownHosts: readonly string[]
 }
 
+/** How the guest is connected; `bridge` is the name of one of the host's. */
+export type Network = { kind: 'none' | 'user' | 'loop' } | { kind: 'bridge'; bridge: string }
+
 /** A directory of the host in the guest, beside the root. */
 export interface SharedDirectory {
   host: string
@@ -108,7 +112,7 @@ export interface Request {
   modules: readonly ModuleSource[]
   cpus: number
   memoryMiB: number
-  network: string
+  network: Network
   disks: readonly string[]
   append: readonly string[]
   opts: readonly string[]
@@ -150,11 +154,11 @@ function parseRelease(value: string, cwd: string): string {
 }
 
 /** virtme-run's own `--net` among its options is the network: then it is checked, and the guest set up for it. */
-function takeNetwork(asked: string, opts: readonly string[]): Pick<Request, 'network' | 'opts'> {
+function takeNetwork(asked: Network, opts: readonly string[]): Pick<Request, 'network' | 'opts'> {
   const joined = opts.findIndex(word => word.startsWith('--net='))
   const at = joined < 0 ? opts.indexOf('--net') : joined
   const named = joined < 0 ? opts[at + 1] : opts[at]?.slice('--net='.length)
-  if (at < 0 || named === undefined || asked !== 'none') return { network: asked, opts: [...opts] }
+  if (at < 0 || named === undefined || asked.kind !== 'none') return { network: asked, opts: [...opts] }
   const length = joined < 0 ? 2 : 1
   return { network: parseNetwork(named), opts: opts.filter((_, index) => index < at || index >= at + length) }
 }

@@ -3,6 +3,7 @@ import { totalmem } from 'node:os'
 import { resolve } from 'node:path'
 import { ARCH_NAMES, type ArchName, findArch, hostArch } from '../arch.js'
 import { InputError } from '../errors.js'
+import type { Network } from './request.js'
 
 /** Single values of options, each by its form alone: text in, a typed value out, or InputError with one sentence. */
 
@@ -109,8 +110,14 @@ export function existing(name: string, value: string, cwd: string, kind: 'file' 
   return path
 }
 
-export function parseNetwork(value: string): string {
-  if (/^(none|user|loop|bridge(=[\w.-]+)?)$/.test(value)) return value
+/** virtme-run's own choice of a bridge: libvirt's. */
+const DEFAULT_BRIDGE = 'virbr0'
+
+export function parseNetwork(value: string): Network {
+  const [, kind, bridge = DEFAULT_BRIDGE] =
+    /^(none|user|loop|bridge)(?:(?<=bridge)=([\w.-]+))?$/.exec(value) ?? []
+  if (kind === 'bridge') return { kind, bridge }
+  if (kind === 'none' || kind === 'user' || kind === 'loop') return { kind }
   throw new InputError(`network is ${quote(value)}: it takes none, user, bridge, bridge=NAME or loop.`)
 }
 

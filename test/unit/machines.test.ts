@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ARCH_NAMES, archOf, findArch } from '../../src/arch.js'
 import { MOST_SHELLS, requestLine } from '../../src/boot/guest-requests.js'
-import { allows, bridgeOf, macOf } from '../../src/host/bridge.js'
+import { allows, macOf } from '../../src/host/bridge.js'
 import { chooseGuest } from '../../src/host/choose-guest.js'
 import type { RunningGuest } from '../../src/host/registry.js'
 import { isBundled } from '../../src/request/bundled-fragments.js'
 import { OPTIONS } from '../../src/request/options.js'
+import { parseNetwork } from '../../src/request/values.js'
 import { ROOT } from '../kc.js'
 
 describe('architectures', () => {
@@ -69,11 +70,14 @@ describe('which guest is meant', () => {
 
 describe('bridges', () => {
   it.each([
-    ['none', undefined],
-    ['user', undefined],
-    ['bridge', 'virbr0'],
-    ['bridge=br-lan.1', 'br-lan.1'],
-  ])('%s names %s', (network, name) => expect(bridgeOf(network)).toBe(name))
+    ['none', { kind: 'none' }],
+    ['user', { kind: 'user' }],
+    ['loop', { kind: 'loop' }],
+    ['bridge', { kind: 'bridge', bridge: 'virbr0' }],
+    ['bridge=br-lan.1', { kind: 'bridge', bridge: 'br-lan.1' }],
+  ])('%s is %j', (text, network) => expect(parseNetwork(text)).toEqual(network))
+
+  it.each(['user=br0', 'bridge=', 'tap'])('%s is none', text => expect(() => parseNetwork(text)).toThrow())
 
   // the rules of QEMU's helper: somebody allows, and nobody denies
   it.each([

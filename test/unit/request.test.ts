@@ -117,12 +117,16 @@ it('an empty suffix is a suffix', () => {
 
 describe("virtme-run's own --net among its options", () => {
   it.each([
-    [{ opts: '--net bridge' }, 'bridge', []],
-    [{ opts: '--sound --net=bridge=br0 --balloon' }, 'bridge=br0', ['--sound', '--balloon']],
-    [{ opts: '--balloon --net user' }, 'user', ['--balloon']],
+    [{ opts: '--net bridge' }, { kind: 'bridge', bridge: 'virbr0' }, []],
+    [
+      { opts: '--sound --net=bridge=br0 --balloon' },
+      { kind: 'bridge', bridge: 'br0' },
+      ['--sound', '--balloon'],
+    ],
+    [{ opts: '--balloon --net user' }, { kind: 'user' }, ['--balloon']],
     // what was asked for by its name stays, and virtme-run gets the other one beside it
-    [{ opts: '--net loop', network: 'user' }, 'user', ['--net', 'loop']],
-    [{ opts: '--net' }, 'none', ['--net']],
+    [{ opts: '--net loop', network: 'user' }, { kind: 'user' }, ['--net', 'loop']],
+    [{ opts: '--net' }, { kind: 'none' }, ['--net']],
   ])('%j: %s', (raw, network, opts) => {
     const request = parse({ run: 'true', ...raw })
     expect([request.network, request.opts]).toEqual([network, opts])

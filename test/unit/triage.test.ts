@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { applyRules, parseFailOn, parseIgnore, windowsOf } from '../../src/triage/rules.js'
+import { parseFailOn, parseIgnore } from '../../src/request/finding-rules.js'
+import { applyRules, windowsOf } from '../../src/triage/rules.js'
 import { parseFrame, titleName } from '../../src/triage/stack.js'
 import { type Finding, type IgnoreWindow, type Triage, triage } from '../../src/triage/triage.js'
 
