@@ -1,11 +1,12 @@
-// Measures what KernelCraft promises, as ratios in one run against a named peer. Asserts nothing.
+// Benchmarks. They measure KernelCraft and, where there is one, another tool in the same run, and print the ratio. They do
+// not assert anything.
 //
-//   node bench/bench.mjs boot [RUNS]   our init through virtme-run, against bare QEMU with a busybox initramfs
-//   node bench/bench.mjs smoke         a second smoke, from start to verdict
-//   node bench/bench.mjs triage        a healthy console log of 512 MiB: kc triage against grep with the words of a report
-//   node bench/bench.mjs build         CPU time of a cold build: our minimal config against virtme-ng's (half an hour)
+//   node bench/bench.mjs boot [RUNS]   boot with virtme-run and KernelCraft's init, and bare QEMU with a busybox initramfs
+//   node bench/bench.mjs smoke         a second `npm run smoke`, from start to verdict
+//   node bench/bench.mjs triage        a healthy console log of 512 MiB: kc triage, and grep for the keywords of reports
+//   node bench/bench.mjs build         CPU time of a cold build: the minimal configuration, and virtme-ng's (half an hour)
 //
-// The kernel of `npm run smoke` has to be there (run it once). Times are seconds.
+// Run `npm run smoke` once before, because the benchmarks use its kernel. Times are in seconds.
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
   cpSync,
@@ -28,7 +29,7 @@ const median = values => [...values].sort((a, b) => a - b)[Math.floor(values.len
 const shown = values =>
   `${median(values).toFixed(2)} (${Math.min(...values).toFixed(2)} to ${Math.max(...values).toFixed(2)})`
 
-/** Runs kc; returns its result.json and the wall time. */
+/** Runs kc. Returns its exit status, its result.json, and the wall time in seconds. */
 function kc(...args) {
   const start = performance.now()
   const end = spawnSync(process.execPath, [kcPath, ...args], { encoding: 'utf8', cwd: root })
@@ -42,7 +43,7 @@ function kc(...args) {
   }
 }
 
-/** The work tree of the newest series, with the kernel that was built last in it. */
+/** The work tree of the newest series that has a built kernel, and the path of its image. Throws if there is none. */
 function builtKernel() {
   const work = join(cache, 'work')
   const trees = readdirSync(work).filter(name =>
@@ -54,7 +55,7 @@ function builtKernel() {
   return { source, image: join(source, '.out-x86_64', 'arch/x86/boot/bzImage') }
 }
 
-/** Bare QEMU and a busybox initramfs: seconds from start to the first line of /init. */
+/** Boots bare QEMU with a busybox initramfs. Returns the seconds from its start to the first line of /init. */
 function bareBoot(image, initramfs) {
   const script = `start=$(date +%s.%N)
 qemu-system-x86_64 -machine q35 -cpu max -accel tcg,thread=single -smp ${availableParallelism()} -m 1024M -nographic -no-reboot \\
@@ -91,12 +92,12 @@ function benchBoot(runs) {
     const [bare, init, commands, whole] = [[], [], [], []]
     for (let run = 0; run <= runs; run++) {
       const peer = bareBoot(image, initramfs)
-      const { moments } = kc('-r', 'distro', '-s', '--accel', 'tcg', '-e', 'true').result.boot
+      const { timestamps } = kc('-r', 'distro', '-s', '--accel', 'tcg', '-e', 'true').result.boot
       const cached = kc('-r', 'distro', '--accel', 'tcg', '-e', 'true')
       if (run === 0) continue
       bare.push(peer)
-      init.push(moments.init)
-      commands.push(moments.commands)
+      init.push(timestamps.init)
+      commands.push(timestamps.commands)
       whole.push(cached.seconds)
     }
     console.log(`start to first line, bare QEMU and busybox:     ${shown(bare)}`)
@@ -123,7 +124,7 @@ function benchSmoke() {
   console.log(`smoke: status ${end.status}, ${((performance.now() - start) / 1000).toFixed(1)}`)
 }
 
-/** CPU seconds (user and system) of a cold build with gcc alone. */
+/** CPU time (user and system) of a cold build with gcc and without ccache, in seconds. */
 function coldBuild(source, out, configure) {
   const directory = join(source, out)
   rmSync(directory, { recursive: true, force: true })
@@ -151,7 +152,7 @@ function benchBuild() {
       cwd: source,
       stdio: 'ignore',
     })
-    // the same debug info
+    // the same debug information as KernelCraft's configuration
     writeFileSync(
       join(directory, '.config'),
       'CONFIG_DEBUG_INFO_DWARF5=y\n# CONFIG_DEBUG_INFO_NONE is not set\n',
@@ -165,7 +166,7 @@ function benchBuild() {
   console.log(`ratio of CPU time: ${(ours.cpu / peer.cpu).toFixed(3)}`)
 }
 
-/** A healthy boot over and over, 512 MiB of it. */
+/** Parses a healthy console log that is repeated until it has 512 MiB. */
 function benchTriage(runs) {
   const { result } = kc('-r', 'distro', '-s', '-e', 'true')
   const log = readFileSync(join(result.runDirectory, 'console.log'))

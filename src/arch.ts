@@ -1,11 +1,11 @@
 /**
- * The architectures, in one table: what the kernel, the compilers, QEMU and Debian call each, and how a guest of it is
- * spoken to. Rooms look here instead of asking which architecture it is.
+ * A row of the architectures' table: the names that the kernel, compilers, QEMU and Debian have for it, and the devices of
+ * its guests. Other code uses these values and does not compare names of architectures.
  */
 export interface Arch {
   /** `ARCH=` of make, and the directory under arch/ */
   linux: string
-  /** prefix of cross tools as Debian and Fedora have them, without the last dash */
+  /** prefix of Debian's and Fedora's cross tools, without the last dash */
   triplet: string
   /** target of make, and the file that QEMU boots */
   image: { target: string; path: string }
@@ -15,38 +15,38 @@ export interface Arch {
   machine: string
   /** e_machine of its ELF files (include/uapi/linux/elf-em.h) */
   elf: number
-  /** the same machine in Node's process.arch */
+  /** its name in Node's process.arch */
   node: NodeJS.Architecture
-  /** Debian's name, for roots */
+  /** its name in Debian, for roots */
   debian: string
-  /** Debian's first release with this architecture, if there was one without it */
+  /** Debian's first release with this architecture, where older supported ones do not have it */
   firstSuite?: string
   /** packages with QEMU and with the cross compiler */
   packages: { qemu: { apt: string; dnf: string }; gcc: { apt: string; dnf: string } }
-  /** kernel arguments that put console and first words on the serial line */
+  /** kernel arguments for the console and the early console on the serial line */
   console: readonly string[]
-  /** COMMAND_LINE_SIZE of arch/.../include, less its terminating zero */
-  mostCommandLine: number
+  /** COMMAND_LINE_SIZE of arch/.../include, without its terminating zero */
+  maxCommandLine: number
   /** further kernel arguments of an emulated guest */
   emulated?: readonly string[]
   /** options of QEMU's machine when it is emulated, beside what virtme-run chooses */
   machineOptions?: string
-  /** threads of QEMU's emulated CPUs: one that they share, or one for each (`-accel tcg,thread=`) */
+  /** threads of QEMU's emulated CPUs: one for all, or one for each (`-accel tcg,thread=`) */
   threads: 'single' | 'multi'
-  /** what virtio devices are called behind their kind: `virtio-9p-pci`, `virtio-9p-ccw` */
+  /** suffix of the names of virtio devices: `virtio-9p-pci`, `virtio-9p-ccw` */
   bus: 'pci' | 'ccw'
   /**
-   * Who tells QEMU of a panic. A pvpanic device is told before the kernel has printed everything; a platform's own way
-   * (ibm,os-term of pseries, the disabled wait of s390) comes last.
+   * How QEMU learns of a panic. The kernel writes to a pvpanic device before it has printed everything, and uses a
+   * platform's own way (ibm,os-term of pseries, the disabled wait of s390) at the end.
    */
   panic: 'pvpanic' | 'platform'
-  /** true where the kernel tells QEMU its vmcoreinfo (fw_cfg with DMA), without which no debugger reads a dump */
+  /** true where the kernel passes QEMU its vmcoreinfo (fw_cfg with DMA), without which no debugger reads a dump */
   vmcoreinfo: boolean
   /** number of the first virtio console among /dev/hvcN: a console of the platform may be hvc0 */
   firstTerminal: number
-  /** what goes before a sysrq key on the console: a break, or Ctrl-O (drivers/tty/hvc/hvc_console.c, sclp_vt220.c) */
+  /** prefix of a sysrq key on the console: a break, or Ctrl-O (drivers/tty/hvc/hvc_console.c, sclp_vt220.c) */
   sysrq: 'break' | '\x0f'
-  /** true where QEMU's console device prints a line again and again while nobody is connected to it */
+  /** true where QEMU's console device repeats a line while nothing is connected to it */
   repeatsUnread?: boolean
 }
 
@@ -65,11 +65,11 @@ export const ARCHES = {
       gcc: { apt: 'gcc-x86-64-linux-gnu', dnf: 'gcc-x86_64-linux-gnu' },
     },
     console: ['console=ttyS0', 'earlyprintk=serial,ttyS0,115200'],
-    mostCommandLine: 2047,
-    // an NMI is how a guest that is deaf to sysrq is asked; emulated CPUs have no other source of them
+    maxCommandLine: 2047,
+    // a guest that does not respond to sysrq gets an NMI for its state; emulated CPUs get no NMI from anything else
     emulated: ['unknown_nmi_panic'],
-    // With a thread for each CPU QEMU now and then runs a breakpoint that the kernel's jump label patching has taken out
-    // again, and the kernel dies of a stray int3 (seen in one boot of twenty with QEMU 7.2).
+    // With a thread for each CPU, QEMU sometimes executes a breakpoint that the kernel's jump label patching has already
+    // removed, and the kernel dies of a stray int3 (seen in one boot of twenty with QEMU 7.2).
     threads: 'single',
     bus: 'pci',
     panic: 'pvpanic',
@@ -91,7 +91,7 @@ export const ARCHES = {
       gcc: { apt: 'gcc-aarch64-linux-gnu', dnf: 'gcc-aarch64-linux-gnu' },
     },
     console: ['console=ttyAMA0', 'earlycon'],
-    mostCommandLine: 2047,
+    maxCommandLine: 2047,
     // the older interrupt controller has room for eight CPUs
     machineOptions: 'gic-version=3',
     threads: 'single',
@@ -116,11 +116,11 @@ export const ARCHES = {
       gcc: { apt: 'gcc-riscv64-linux-gnu', dnf: 'gcc-riscv64-linux-gnu' },
     },
     console: ['console=ttyS0', 'earlycon=sbi'],
-    mostCommandLine: 1023,
+    maxCommandLine: 1023,
     threads: 'single',
     bus: 'pci',
     panic: 'pvpanic',
-    // QEMU 7.2's fw_cfg has no DMA there, and its vmcoreinfo device refuses to be
+    // QEMU 7.2's fw_cfg has no DMA on this machine, without which its vmcoreinfo device cannot be created
     vmcoreinfo: false,
     firstTerminal: 0,
     sysrq: 'break',
@@ -139,7 +139,7 @@ export const ARCHES = {
       gcc: { apt: 'gcc-s390x-linux-gnu', dnf: 'gcc-s390x-linux-gnu' },
     },
     console: ['console=ttysclp0', 'earlyprintk=sclp'],
-    mostCommandLine: 4095,
+    maxCommandLine: 4095,
     threads: 'single',
     bus: 'ccw',
     panic: 'platform',
@@ -151,7 +151,7 @@ export const ARCHES = {
   ppc64el: {
     linux: 'powerpc',
     triplet: 'powerpc64le-linux-gnu',
-    // the firmware of QEMU's pseries boots no zImage
+    // the firmware of QEMU's pseries cannot boot a zImage
     image: { target: 'vmlinux', path: 'vmlinux' },
     qemu: 'ppc64',
     machine: 'ppc64le',
@@ -163,7 +163,7 @@ export const ARCHES = {
       gcc: { apt: 'gcc-powerpc64le-linux-gnu', dnf: 'gcc-powerpc64le-linux-gnu' },
     },
     console: ['console=hvc0'],
-    mostCommandLine: 2047,
+    maxCommandLine: 2047,
     // CPUs that take turns need more than a minute for one stop_machine() there
     threads: 'multi',
     bus: 'pci',
@@ -191,23 +191,25 @@ const ALIASES: Readonly<Record<string, ArchName>> = {
   powerpc64le: 'ppc64el',
 }
 
-/** The architecture of that name or alias; undefined if it is none of ours. */
+/** The architecture with this name or alias; undefined if KernelCraft does not support it. */
 export function findArch(name: string): ArchName | undefined {
   return ARCH_NAMES.find(arch => arch === name) ?? ALIASES[name]
 }
 
+/** The table's row of an architecture. */
 export const archOf = (name: ArchName): Arch => ARCHES[name]
 
-/** This machine's; undefined where KernelCraft has no guest of that kind. */
+/** This machine's architecture; undefined if KernelCraft does not support it. */
 export function hostArch(): ArchName | undefined {
   return ARCH_NAMES.find(name => ARCHES[name].node === process.arch)
 }
 
+/** True for this machine's architecture. */
 export const isNative = (name: ArchName): boolean => ARCHES[name].node === process.arch
 
-/** Prefix of the compiler and binutils (`CROSS_COMPILE`): empty for this machine's own. */
+/** Prefix of the compiler and binutils (`CROSS_COMPILE`): empty for this machine's architecture. */
 export const crossPrefix = (name: ArchName): string => (isNative(name) ? '' : `${ARCHES[name].triplet}-`)
 
-/** Why a guest of an architecture has no vmcore. */
+/** The reason why guests of an architecture without vmcoreinfo have no vmcore. */
 export const noVmcoreinfo = (arch: ArchName): string =>
-  `a ${arch} guest cannot tell QEMU its vmcoreinfo, without which no debugger opens a dump.`
+  `a ${arch} guest cannot pass QEMU its vmcoreinfo, without which no debugger opens a dump.`

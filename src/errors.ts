@@ -1,8 +1,8 @@
 import type { Diagnostic, Verdict } from './result.js'
 
 /**
- * An error that says which stage of the pipeline failed, so that the verdict follows from it.
- * The message is one sentence for a person; `details` are further lines (a compiler's, git's, QEMU's).
+ * An error with the verdict of the pipeline's stage that failed. The message is one sentence for the user; `details` are
+ * lines of output (of a compiler, git, QEMU).
  */
 export class StageError extends Error {
   constructor(
@@ -15,9 +15,17 @@ export class StageError extends Error {
   }
 }
 
-/** What was asked for makes no sense: found before any work, exit status 2, no verdict. */
+/** Invalid input, found before any work: exit status 2, no verdict. */
 export class InputError extends Error {
   override name = 'InputError'
+
+  constructor(
+    message: string,
+    /** the option whose value is invalid, where it is known */
+    readonly option?: string,
+  ) {
+    super(message)
+  }
 }
 
 export class SourceError extends StageError {
@@ -42,14 +50,14 @@ export class BuildError extends StageError {
   }
 }
 
-/** The machine's or our own trouble; never the kernel's. */
+/** A failure of the machine or of KernelCraft, never of the kernel under test. */
 export class InfraError extends StageError {
   constructor(message: string, details?: readonly string[]) {
     super('infra-error', message, details)
   }
 }
 
-/** Stopped from outside (a signal, a cancelled job). */
+/** Cancelled by a signal or a cancelled job. */
 export class Cancelled extends StageError {
   constructor(by = 'a signal') {
     super('cancelled', `The run was stopped by ${by}.`)

@@ -1,13 +1,13 @@
 import type { Diagnostic, Stage } from './result.js'
 
-/** How far a build is: objects done, and of about how many where that is known. */
+/** Progress of a build: objects done, and an estimate of their total where there is one. */
 export interface Progress {
   done: number
   total?: number
   what: string
 }
 
-/** Progress in words, for a line of a terminal or a job log. */
+/** Progress as a line for a terminal or a job log. */
 export function describeProgress({ done, total, what }: Progress): string {
   return total
     ? `${Math.floor((100 * done) / total)} % (${done} of about ${total}) ${what}`
@@ -15,20 +15,21 @@ export function describeProgress({ done, total, what }: Progress): string {
 }
 
 /**
- * Whom the pipeline tells what it is doing. A terminal and a job log each have their own; rooms never print.
+ * Receives the pipeline's messages; nothing else prints. A terminal and a job log have one each. Its functions are called
+ * without `this`.
  */
 export interface Log {
-  /** a stage begins; `title` says what is about to happen */
+  /** a stage begins; `title` is what it does, in the imperative */
   stage(stage: Stage, title: string): void
-  /** the stage has ended, with one line that says what came of it */
+  /** the stage has ended; `summary` is its result, in one line */
   stageEnd(stage: Stage, summary: string): void
   info(message: string): void
   warning(message: string): void
-  /** a place in the source that a compiler, or the kernel itself, complained about */
+  /** a message of the compiler or the kernel about a line of the source */
   diagnostic(diagnostic: Diagnostic, by?: 'Compiler' | 'Kernel'): void
   progress(progress: Progress): void
-  /** a line of a tool that we run, for those who want to see all */
+  /** a line of output of a tool, for verbose logs; untrusted */
   detail(line: string): void
-  /** bytes that the guest wrote: never to be taken for anything of ours */
+  /** output of the guest; untrusted: it must not look like output of KernelCraft */
   guest(stream: 'stdout' | 'stderr' | 'console', chunk: Buffer): void
 }

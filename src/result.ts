@@ -21,14 +21,14 @@ export const EXIT_STATUS = {
 
 export type Verdict = keyof typeof EXIT_STATUS
 
-/** What each verdict says. */
+/** What each verdict means. */
 export const MEANINGS: Readonly<Record<Verdict, string>> = {
-  passed: 'booted, the commands ended with 0',
-  'test-failed': 'the commands ended otherwise, or KTAP tests failed, on a kernel that lived',
-  splat: 'the kernel reported a bug (WARNING, BUG, KASAN, lockdep, RCU stall, ...) and lived on',
+  passed: 'booted, the commands exited with status 0, the kernel reported no bug',
+  'test-failed': 'the commands exited with another status, or KTAP tests failed, on a healthy kernel',
+  splat: 'the kernel reported a bug (WARNING, BUG, KASAN, lockdep, RCU stall, ...) and continued',
   panic: 'the kernel died after the commands had started',
   hang: 'a deadline passed after the guest was up',
-  'boot-failed': 'it died or stalled before the commands started',
+  'boot-failed': 'the kernel died or stalled before the commands started',
   'build-failed': 'the compiler or make failed',
   'config-failed': 'a requested option did not survive Kconfig',
   'source-failed': 'unknown tree or ref, or a fetch that failed',
@@ -36,7 +36,7 @@ export const MEANINGS: Readonly<Record<Verdict, string>> = {
   cancelled: 'stopped from outside',
 }
 
-/** Exit status of kc for input that makes no sense; no run took place. */
+/** Exit status of kc for invalid input; no run took place. */
 export const EXIT_INVALID_INPUT = 2
 
 export type Stage = 'preflight' | 'source' | 'cache' | 'config' | 'build' | 'modules' | 'boot' | 'triage'
@@ -45,7 +45,7 @@ export type Stage = 'preflight' | 'source' | 'cache' | 'config' | 'build' | 'mod
 export interface Timing {
   stage: Stage
   seconds: number
-  /** what came of it, as the log says it */
+  /** the line with which the log ends it */
   summary: string
 }
 
@@ -53,7 +53,7 @@ export interface Timing {
 export interface SourceFacts {
   /** name of the tree, its URL, or the path of the checkout */
   tree: string
-  /** what was asked for; HEAD or the tree's branch if nothing was */
+  /** the requested ref; HEAD or the tree's branch if none was */
   ref: string
   /** full commit id */
   sha: string
@@ -72,14 +72,14 @@ export function commitText({ sha, dirty }: Pick<SourceFacts, 'sha' | 'dirty'>): 
 
 export interface KernelFacts {
   arch: ArchName
-  /** what `uname -r` says of the built kernel */
+  /** `uname -r` of the built kernel */
   release: string
   /** SHA-256 of the resolved configuration */
   configHash: string
   configBase: string
   /** the first line of the compiler's --version */
   compiler: string
-  /** true if nothing had to be compiled because the same kernel was there already */
+  /** true if nothing had to be compiled because the same kernel existed already */
   reused: boolean
   /** the build host, if it was not this machine */
   builtOn?: string
@@ -94,20 +94,20 @@ export interface CcacheFacts {
   misses: number
   /** size of its directory; absent on a build host */
   bytes?: number
-  /** about how many seconds of waiting that saved; absent where nobody can tell yet */
+  /** about how many seconds of waiting that saved; absent where no build to compare with was seen yet */
   savedSeconds?: number
 }
 
 /** What the kernel cache did for a run. */
 export interface KernelCacheFacts {
-  /** of everything that the kernel was made from */
+  /** hash of everything that the kernel was built from */
   key: string
   hit: boolean
-  /** of a miss: what differs from the nearest kernel that was made before; absent if there was none */
+  /** of a miss: what differs from the most similar kernel that was built before; absent if there was none */
   differs?: string[]
 }
 
-/** Seconds from the start of virtme-run; a moment that never came is absent. */
+/** Seconds from the start of virtme-run; what never happened is absent. */
 export interface BootTimestamps {
   banner?: number
   init?: number
@@ -121,14 +121,14 @@ export interface BootFacts {
   qemu: string
   virtme: string
   rootfs: '9p' | 'virtiofs'
-  /** how the host's secrets are kept from the guest: see boot/snapshot.ts */
+  /** how the host's secrets are kept from the guest: see boot/root-snapshot.ts */
   snapshot: string
   cpus: number
   memoryMiB: number
   timestamps: BootTimestamps
 }
 
-/** A place in the source that a compiler complained about. */
+/** A compiler's error, with its location in the source. */
 export interface Diagnostic {
   /** relative to the tree; of an external module's, to the working directory */
   file: string
@@ -145,7 +145,7 @@ export interface ErrorFacts {
   diagnostics: readonly Diagnostic[]
 }
 
-/** A place in the source that code was made from. */
+/** The location in the source from which code was compiled. */
 export interface SourceLocation {
   function: string
   /** relative to the tree */
@@ -159,11 +159,11 @@ export interface SourceLocation {
 export interface StackEntry {
   /** `symbol+0xoffset/0xsize [module]` */
   text: string
-  /** innermost inlined function first; empty where the debug information says nothing */
+  /** innermost inlined function first; empty where there is no debug information for it */
   source: SourceLocation[]
 }
 
-/** One thing that the kernel said of itself. */
+/** One report of the kernel: a bug, a stall, a panic. */
 export interface FindingFacts {
   type: string
   /** as syzbot's dashboard prints it */
@@ -173,14 +173,14 @@ export interface FindingFacts {
   /** 1-based line of console.log */
   line: number
   count: number
-  /** the kernel's words for its death, if this was fatal */
+  /** the line of the panic, if this was fatal */
   panic?: string
   /** why it does not fail the run */
   ignored?: string
   /** the external module whose code it is about */
   module?: string
   stack: StackEntry[]
-  /** the kernel's words, at most 200 lines */
+  /** its lines of the console, at most 200 */
   report: string[]
   /** the console's last lines before it; only of the findings that matter most */
   before?: string[]
@@ -201,9 +201,9 @@ export interface SourceLines {
 
 /** An external module under test. */
 export interface ModuleFacts {
-  /** as the kernel calls it */
+  /** its name in the kernel */
   name: string
-  /** directory of its source, as it was asked for */
+  /** directory of its source, as it was requested */
   source: string
   /** it was loaded into the kernel */
   loaded: boolean
@@ -221,7 +221,7 @@ export interface FailedTest {
   log?: string[]
 }
 
-/** What the guest's KTAP said. Counts are of tests without subtests. */
+/** The results in the guest's KTAP output. Counts are of tests without subtests. */
 export interface TestFacts {
   counts: TestCounts
   /** at most 500 */
@@ -234,13 +234,13 @@ export interface TestFacts {
 
 export interface VmcoreFacts {
   bytes: number
-  /** of the kernel, in hexadecimal; absent where the dump does not tell */
+  /** of the kernel, in hexadecimal; absent where the dump does not have it */
   buildId?: string
-  /** a shell's line that opens it */
+  /** a shell command that opens it */
   open: string
 }
 
-/** Everything that one run found out; `result.json` is this, see schema/result.schema.json. */
+/** Everything that is known of one run; `result.json` is this, see schema/result.schema.json. */
 export interface Result {
   schema: 1
   verdict: Verdict
@@ -255,12 +255,12 @@ export interface Result {
   started: string
   seconds: number
   runDirectory: string
-  /** one line that repeats the run at a desk */
+  /** one command that repeats the run on the user's machine */
   repeat: string
   source?: SourceFacts
   kernel?: KernelFacts
   boot?: BootFacts
-  /** what the kernel said of itself, the first one first */
+  /** reports of the kernel, the first one first */
   findings: FindingFacts[]
   tests?: TestFacts
   /** external modules, in the order in which they were loaded */

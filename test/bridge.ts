@@ -21,7 +21,7 @@ export interface Bridge {
 
 /**
  * A real bridge of this machine, with a server of addresses. `net`: a number from 0 to 255 that no other test has. One
- * that is there already is somebody's (libvirt's, with a server of its own) and used as it is, unless a test left it.
+ * that is there already is another program's (libvirt's, with a server of its own) and used as it is, unless a test left it.
  */
 export function makeBridge(name: string, net: number): Bridge {
   const prefix = `10.213.${net}.`

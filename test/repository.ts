@@ -33,7 +33,7 @@ export function tinyKernel(path: string): string[] {
   })
   git(path, 'tag', '-a', '-m', 'tag', 'v6.12.1', shas[1] ?? '')
   git(path, 'branch', 'fixes/one', shas[1] ?? '')
-  // as servers have them: what nobody clones
+  // as servers have them: not part of a clone
   for (const [ref, at] of [
     ['refs/pull/7/merge', 2],
     ['refs/changes/34/1234/5', 0],

@@ -10,6 +10,8 @@ export interface Screen {
   /** waits until the window shows it */
   shows(text: string | RegExp, seconds?: number): Promise<string>
   resize(columns: number, rows: number): void
+  /** of the host's shell in the window */
+  shellPid(): number
   close(): void
 }
 
@@ -43,6 +45,7 @@ export function openScreen(
         await pause(100)
       }
     },
+    shellPid: () => Number(tmux('display-message', '-p', '-t', name, '#{pane_pid}').trim()),
     resize: (x, y) => void tmux('resize-window', '-t', name, '-x', String(x), '-y', String(y)),
     close() {
       try {

@@ -6,6 +6,7 @@ import { ROOT } from './kc.js'
 /** What the tests read of a step, a job, a workflow. */
 export interface Step {
   id?: string
+  name?: string
   uses?: string
   with?: Record<string, string>
   run?: string

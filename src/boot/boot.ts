@@ -1,19 +1,19 @@
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { type ArchName, archOf, isNative } from '../arch.js'
+import { type ArchName, archOf } from '../arch.js'
 import type { Kernel } from '../build/build-kernel.js'
-import { InfraError } from '../errors.js'
-import { kvmState, recordKvm } from '../host/kvm.js'
+import { recordKvm } from '../host/kvm.js'
 import { lastLines, run } from '../host/processes.js'
 import { findVirtme } from '../host/virtme.js'
 import type { Log } from '../log.js'
 import type { Request } from '../request/request.js'
 import type { BootFacts } from '../result.js'
 import { FILES } from '../run-directory.js'
-import { writeShare } from './guest-share.js'
+import { type Accel, chooseAccel, KVM_BANNER_SECONDS } from './accelerator.js'
+import { type GuestSettings, writeShare } from './guest-share.js'
 import type { GuestLimits, Outcome } from './outcome.js'
-import { prepareRootSnapshot } from './root-snapshot.js'
+import { prepareRootSnapshot, type RootSnapshot } from './root-snapshot.js'
 import { type SupervisorOptions, superviseGuest } from './supervise.js'
 import type { Terminal } from './terminal.js'
 import { guestFiles, type VirtmeLaunch } from './virtme-command.js'
@@ -28,47 +28,25 @@ export interface BootOptions extends Pick<SupervisorOptions, 'dump'> {
   terminal?: Terminal
   /** external modules to load before the commands, in this order */
   load?: readonly string[]
-  /** who listens to the guest; asked anew for each attempt to boot it */
-  listen: () => Pick<SupervisorOptions, 'onConsole' | 'onStdout'>
+  /** returns what gets the guest's output; called for each attempt to boot it */
+  newParser: () => Pick<SupervisorOptions, 'onConsole' | 'onStdout'>
 }
 
-/** A kernel that KVM runs prints its first line within a fraction of a second. */
-const KVM_BANNER_SECONDS = 10
-
-async function qemuVersion(arch: ArchName): Promise<string> {
-  const end = await run({ file: `qemu-system-${archOf(arch).qemu}`, args: ['--version'], deadline: 60 })
-  return /version ([^\s,()]+)/.exec(end.stdout)?.[1] ?? 'unknown'
+/** What each attempt to boot the guest has in common. */
+interface BootContext {
+  request: Request
+  kernel: Kernel
+  runDirectory: string
+  virtme: string
+  snapshot: RootSnapshot
+  options: BootOptions
+  log: Log
 }
 
-/** Which accelerator to start with, and how long KVM has for its proof. */
-async function chooseAccel(
-  request: Request,
-  log: Log,
-): Promise<{ accel: 'kvm' | 'tcg'; banner: number; retry: boolean }> {
-  const never = Number.POSITIVE_INFINITY
-  if (!isNative(request.arch)) {
-    if (request.accel === 'kvm')
-      throw new InfraError(`accel is kvm, but this machine runs no ${request.arch}: use auto or tcg.`)
-    return { accel: 'tcg', banner: never, retry: false }
-  }
-  if (request.accel === 'tcg') return { accel: 'tcg', banner: never, retry: false }
-  const state = await kvmState()
-  if (request.accel === 'kvm') {
-    if (state === 'absent')
-      throw new InfraError(
-        'accel is kvm, but /dev/kvm cannot be opened here: load the kvm module, join the group kvm, or use --accel auto.',
-      )
-    return { accel: 'kvm', banner: state === 'proven' ? never : KVM_BANNER_SECONDS, retry: false }
-  }
-  if (state === 'proven') return { accel: 'kvm', banner: never, retry: false }
-  if (state === 'unproven') return { accel: 'kvm', banner: KVM_BANNER_SECONDS, retry: true }
-  log.warning(
-    `${state === 'absent' ? '/dev/kvm cannot be opened' : 'KVM runs no kernel on this machine (tried before)'}: the guest is emulated, which is many times slower.`,
-  )
-  return { accel: 'tcg', banner: never, retry: false }
-}
-
-/** Boots the kernel over a snapshot of the root and watches it to its end. */
+/**
+ * Boots the kernel over a snapshot of the root and watches it until it ends. Where KVM has not booted a kernel on this
+ * machine yet, and does not boot this one, the guest is booted again under emulation.
+ */
 export async function boot(
   request: Request,
   kernel: Kernel,
@@ -76,95 +54,127 @@ export async function boot(
   log: Log,
   options: BootOptions,
 ): Promise<Booted> {
+  const { runDirectory } = at
   const [virtme, qemu, snapshot, choice] = await Promise.all([
     findVirtme(),
     qemuVersion(request.arch),
-    prepareRootSnapshot(request, at.runDirectory, at.env),
+    prepareRootSnapshot(request, runDirectory, at.env),
     chooseAccel(request, log),
   ])
+  await warnOfLimits(request, snapshot, at, log)
+  const settings = guestSettings(request, kernel, snapshot, at.directory, options)
+  await writeShare(guestFiles(runDirectory).share, request, settings)
+  const context = { request, kernel, runDirectory, virtme: virtme.path, snapshot, options, log }
+  const booted = (accel: Accel, outcome: Outcome): Booted => ({
+    outcome,
+    facts: {
+      ...{ accel, qemu, virtme: virtme.version, rootfs: '9p', snapshot: snapshot.kind },
+      cpus: request.cpus,
+      memoryMiB: request.memoryMiB,
+      timestamps: outcome.timestamps,
+    },
+  })
+
+  const first = await bootOnce(context, choice.accel, choice.banner)
+  const proven = first.timestamps.banner !== undefined
+  if (choice.accel === 'kvm' && proven) await recordKvm('proven')
+  if (!choice.retry || proven || first.cancelled || first.outputLimit) return booted(choice.accel, first)
+  await warnOfFallback(runDirectory, first, log)
+  const second = await bootOnce(context, 'tcg', Number.POSITIVE_INFINITY)
+  // the same kernel boots under emulation: KVM is the cause
+  if (second.timestamps.banner !== undefined) await recordKvm('broken')
+  return booted('tcg', second)
+}
+
+async function qemuVersion(arch: ArchName): Promise<string> {
+  const end = await run({ file: `qemu-system-${archOf(arch).qemu}`, args: ['--version'], deadline: 60 })
+  return /version ([^\s,()]+)/.exec(end.stdout)?.[1] ?? 'unknown'
+}
+
+async function warnOfLimits(
+  request: Request,
+  snapshot: RootSnapshot,
+  at: { runDirectory: string; env: NodeJS.ProcessEnv },
+  log: Log,
+): Promise<void> {
   if (snapshot.kind === 'guest' && at.env.GITHUB_ACTIONS === 'true') {
     log.warning(
       'This machine permits no mount namespace: secrets of the runner are covered inside the guest only.',
     )
   }
-  const { terminal } = options
-  if (request.numa.length > 0) {
-    const config = await readFile(join(at.runDirectory, FILES.config), 'utf8').catch(() => '')
-    if (!/^CONFIG_NUMA=y$/m.test(config))
-      log.warning('This kernel has no CONFIG_NUMA: it sees one node (add CONFIG_NUMA=y with config-items).')
-  }
-  await writeShare(guestFiles(at.runDirectory).share, request, {
-    directory: request.cwd ?? at.directory,
+  if (request.numa.length === 0) return
+  const config = await readFile(join(at.runDirectory, FILES.config), 'utf8').catch(() => '')
+  if (!/^CONFIG_NUMA=y$/m.test(config))
+    log.warning('This kernel has no CONFIG_NUMA: it sees one node (add CONFIG_NUMA=y with config-items).')
+}
+
+function guestSettings(
+  request: Request,
+  kernel: Kernel,
+  snapshot: RootSnapshot,
+  directory: string,
+  { terminal, load = [] }: BootOptions,
+): GuestSettings {
+  const { TERM, COLORTERM } = process.env
+  return {
+    directory: request.cwd ?? directory,
     hostname: terminal ? hostname() : 'kernelcraft',
     firstTerminal: archOf(request.arch).firstTerminal,
     hasModules: kernel.modules !== undefined,
-    load: options.load ?? [],
+    load,
     ignoreSetuid: snapshot.kind === 'user-namespace',
+    // init reads a path a line
     masks: snapshot.guestMasks.filter(path => !path.includes('\n')),
     dhcp: request.network.kind === 'bridge',
+    // QEMU's user network has its DNS server at this address
     ...(request.network.kind === 'user' ? { resolver: '10.0.2.3' } : {}),
     ...(terminal
       ? {
           terminal: {
             rows: terminal.output.rows,
             columns: terminal.output.columns,
-            type: process.env.TERM ?? 'xterm',
-            ...(process.env.COLORTERM ? { colours: process.env.COLORTERM } : {}),
+            term: TERM ?? 'xterm',
+            ...(COLORTERM ? { colorTerm: COLORTERM } : {}),
           },
         }
       : {}),
-  })
-  const facts = (accel: 'kvm' | 'tcg', outcome: Outcome): BootFacts => ({
-    accel,
-    qemu,
-    virtme: virtme.version,
-    rootfs: '9p',
-    snapshot: snapshot.kind,
-    cpus: request.cpus,
-    memoryMiB: request.memoryMiB,
-    timestamps: outcome.timestamps,
-  })
-  const attempt = async (accel: 'kvm' | 'tcg', banner: number) => {
-    const guest: VirtmeLaunch = {
-      virtmeRun: virtme.path,
-      image: kernel.image,
-      root: snapshot.root,
-      ...(kernel.modules ? { modules: `${kernel.modules}/lib/modules/${kernel.release}` } : {}),
-      accel,
-      runDirectory: at.runDirectory,
-    }
-    const limits: GuestLimits = { ...request.deadlines, banner }
-    if (request.command.kind === 'shell') limits.run = limits.idle = Number.POSITIVE_INFINITY
-    return await superviseGuest(request, guest, limits, {
-      ...options,
-      ...options.listen(),
-      vmlinux: kernel.vmlinux,
-      release: kernel.release,
-      wrapper: snapshot.wrapper,
-      log,
-    })
   }
-
-  const first = await attempt(choice.accel, choice.banner)
-  if (choice.accel === 'kvm' && first.timestamps.banner !== undefined) await recordKvm('proven')
-  const unproven =
-    choice.retry && first.timestamps.banner === undefined && !first.cancelled && !first.outputLimit
-  if (!unproven) return { outcome: first, facts: facts(choice.accel, first) }
-
-  const how = first.expired
-    ? `the kernel printed nothing in ${KVM_BANNER_SECONDS} s`
-    : 'QEMU ended before the kernel printed a line'
-  const [word] = (await virtmeWords(at.runDirectory)).slice(-1)
-  log.warning(
-    `/dev/kvm opens, but under KVM ${how}${word ? ` (${word})` : ''}: the guest is emulated instead, which is many times slower.`,
-  )
-  const second = await attempt('tcg', Number.POSITIVE_INFINITY)
-  // the same kernel speaks under emulation: it was KVM
-  if (second.timestamps.banner !== undefined) await recordKvm('broken')
-  return { outcome: second, facts: facts('tcg', second) }
 }
 
-/** The last lines of virtme-run's and QEMU's own words. */
-export async function virtmeWords(runDirectory: string): Promise<string[]> {
+/** `banner`: seconds until the kernel's banner. */
+async function bootOnce(context: BootContext, accel: Accel, banner: number): Promise<Outcome> {
+  const { request, kernel, runDirectory, virtme, snapshot, options, log } = context
+  const launch: VirtmeLaunch = {
+    virtmeRun: virtme,
+    image: kernel.image,
+    root: snapshot.root,
+    ...(kernel.modules ? { modules: `${kernel.modules}/lib/modules/${kernel.release}` } : {}),
+    accel,
+    runDirectory,
+  }
+  const limits: GuestLimits = { ...request.deadlines, banner }
+  if (request.command.kind === 'shell') limits.run = limits.idle = Number.POSITIVE_INFINITY
+  return await superviseGuest(request, launch, limits, {
+    ...options,
+    ...options.newParser(),
+    vmlinux: kernel.vmlinux,
+    release: kernel.release,
+    wrapper: snapshot.wrapper,
+    log,
+  })
+}
+
+async function warnOfFallback(runDirectory: string, first: Outcome, log: Log): Promise<void> {
+  const observed = first.expired
+    ? `the kernel printed nothing in ${KVM_BANNER_SECONDS} s`
+    : 'QEMU ended before the kernel printed a line'
+  const [message] = (await virtmeLogTail(runDirectory)).slice(-1)
+  log.warning(
+    `/dev/kvm opens, but under KVM ${observed}${message ? ` (${message})` : ''}: the guest is emulated instead, which is many times slower.`,
+  )
+}
+
+/** The last lines that virtme-run and QEMU printed themselves. */
+export async function virtmeLogTail(runDirectory: string): Promise<string[]> {
   return lastLines(await readFile(guestFiles(runDirectory).virtme, 'utf8').catch(() => ''), 5)
 }

@@ -1,28 +1,28 @@
 import type { LoadedModule, Outcome } from './outcome.js'
 
-const MOST_WORDS = 300
-const MOST_LEAK_LINES = 4000
+const MAX_TEXT_LENGTH = 300
+const MAX_LEAK_LINES = 4000
 
-/** Words of the guest's programs, fit to be printed in one line. */
-const plainWords = (words: readonly string[]) =>
-  words
+/** Output of the guest's programs, fit to be printed in one line. */
+const plainText = (fields: readonly string[]) =>
+  fields
     .join(' ')
     .replaceAll(/[^\x20-\x7e]/g, '?')
-    .slice(0, MOST_WORDS)
+    .slice(0, MAX_TEXT_LENGTH)
 
 /**
- * What the guest's init says on its control port, a line at a time (boot/guest/init.sh), put into `outcome`. `seconds`
- * is the time since virtme-run's start. Returns true for the word that the commands have ended while their streams are
+ * Puts a line that the guest's init wrote to its control port (boot/guest/init.sh) into `outcome`. `seconds` is the time
+ * since virtme-run's start. Returns true for the line that reports that the commands have ended while their streams are
  * still open.
  */
 export function parseControlLine(line: string, outcome: Outcome, seconds: number): boolean {
-  const [word, value = '', ...rest] = line.split(' ')
+  const [event, value = '', ...rest] = line.split(' ')
   const { timestamps } = outcome
   const module = (): LoadedModule => {
     outcome.modules[value] ??= { loaded: false, sections: {} }
     return outcome.modules[value]
   }
-  switch (word) {
+  switch (event) {
     case 'init':
       timestamps.init ??= seconds
       outcome.release ??= value
@@ -36,7 +36,7 @@ export function parseControlLine(line: string, outcome: Outcome, seconds: number
       break
     case 'refused':
     case 'stuck':
-      module().trouble ??= plainWords(rest)
+      module().trouble ??= plainText(rest)
       break
     case 'section': {
       const [section = '', address = ''] = rest
@@ -44,15 +44,15 @@ export function parseControlLine(line: string, outcome: Outcome, seconds: number
       break
     }
     case 'leak':
-      if (outcome.leaks.length < MOST_LEAK_LINES)
-        outcome.leaks.push(line.slice('leak '.length).slice(0, MOST_WORDS))
+      if (outcome.leaks.length < MAX_LEAK_LINES)
+        outcome.leaks.push(line.slice('leak '.length).slice(0, MAX_TEXT_LENGTH))
       break
     case 'ended':
     case 'status':
       if (!/^\d{1,3}$/.test(value)) break
-      // the first word on it counts
+      // the first report of it counts
       outcome.status ??= Number(value)
-      if (word === 'ended') return true
+      if (event === 'ended') return true
       timestamps.status ??= seconds
   }
   return false

@@ -2,39 +2,43 @@ import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { run } from '../host/processes.js'
 
-/** Consoles of a guest beside the first: Linux has eight of them (HVC_ALLOC_TTY_ADAPTERS of drivers/tty/hvc). */
-export const MOST_SHELLS = 6
+/** Shells beside the commands' console: Linux has eight consoles (HVC_ALLOC_TTY_ADAPTERS of drivers/tty/hvc). */
+export const MAX_SHELLS = 6
 
-/** What the guest's init is asked while it runs (boot/guest/init.sh, attend). Number 0 is the commands' own terminal. */
+/**
+ * Requests to the guest's init while it runs (`serve_requests` of boot/guest/init.sh). `number` is that of a console; 0
+ * is the terminal of the commands. `term` and `colorTerm` are the shell's TERM and COLORTERM.
+ */
 export type GuestRequest =
-  | { word: 'size'; number: number; rows: number; columns: number }
-  | { word: 'attach'; number: number; rows: number; columns: number; type: string; colours?: string }
-  | { word: 'leave'; number: number }
+  | { verb: 'size'; number: number; rows: number; columns: number }
+  | { verb: 'attach'; number: number; rows: number; columns: number; term: string; colorTerm?: string }
+  | { verb: 'detach'; number: number }
 
-/** Makes the FIFO that requests go through; QEMU opens it as a port of the guest. */
+/** Creates the FIFO for requests; QEMU opens it as a port of the guest. */
 export async function makeRequestFifo(path: string): Promise<void> {
   const end = await run({ file: 'mkfifo', args: ['-m', '600', '--', path], deadline: 10 })
   if (end.status !== 0) throw new Error(`mkfifo: ${end.stderr}`)
 }
 
-const plain = (word: string) => word.replaceAll(/[^\w.+-]/g, '')
+/** What may be in a field: init.sh splits lines at blanks. */
+const plain = (text: string) => text.replaceAll(/[^\w.+-]/g, '')
 
-/** One line; it is shorter than what a FIFO takes in one piece (PIPE_BUF, pipe(7)). */
+/** One line, shorter than what is written to a FIFO in one piece (PIPE_BUF, pipe(7)). */
 export function requestLine(request: GuestRequest): string {
-  const words: (string | number)[] = [request.word, request.number]
-  if (request.word !== 'leave') words.push(request.rows, request.columns)
-  if (request.word === 'attach') words.push(plain(request.type) || 'dumb', plain(request.colours ?? ''))
-  return `${words.join(' ').slice(0, 500).trimEnd()}\n`
+  const fields: (string | number)[] = [request.verb, request.number]
+  if (request.verb !== 'detach') fields.push(request.rows, request.columns)
+  if (request.verb === 'attach') fields.push(plain(request.term) || 'dumb', plain(request.colorTerm ?? ''))
+  return `${fields.join(' ').slice(0, 500).trimEnd()}\n`
 }
 
-/** Asks; nothing happens where the guest has ended. */
+/** Sends a request; does nothing where the guest has ended. */
 export async function sendGuestRequest(path: string, request: GuestRequest): Promise<void> {
   // without a reader the open fails at once and does not wait for one
   const fifo = await open(path, constants.O_WRONLY | constants.O_NONBLOCK).catch(() => undefined)
   try {
     await fifo?.write(requestLine(request))
   } catch {
-    // it ended meanwhile
+    // the guest has ended meanwhile
   } finally {
     await fifo?.close()
   }

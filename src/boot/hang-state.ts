@@ -5,66 +5,64 @@ import type { Arch } from '../arch.js'
 import type { Log } from '../log.js'
 import { connectSocket, type Qmp } from './qmp.js'
 
-/** What is asked of a guest that has to end soon, and where the answers go. */
+/** A guest whose deadline has passed, and where its state is written. */
 export interface HangContext {
   qmp: Qmp
-  /** the socket of the serial line's character device, `console`; who connects has it alone */
-  line: () => Promise<Socket | undefined>
-  /** what goes before a sysrq key */
+  /** connects to the socket of the serial line's character device, `console`, which takes one connection at a time */
+  openLine: () => Promise<Socket | undefined>
+  /** what is sent before a sysrq key */
   sysrq: Arch['sysrq']
   /** bytes that the console has printed so far */
-  printed: () => number
-  /** true if there is nobody left to ask */
-  over: () => boolean
+  consoleSize: () => number
+  /** true once the guest has ended or the run is cancelled */
+  stopped: () => boolean
+  /** file for the registers of all CPUs */
   registers: string
   log: Log
 }
 
 /**
- * Sysrq keys in the order in which they are asked, with the seconds that each may take (Documentation/admin-guide/sysrq.rst):
- * stacks of all CPUs, blocked tasks, all tasks, memory.
+ * Sysrq keys in the order in which they are sent (Documentation/admin-guide/sysrq.rst): stacks of all CPUs, blocked
+ * tasks, all tasks, memory. Each with the seconds that its reply may take.
  */
-const KEYS: readonly (readonly [key: string, seconds: number])[] = [
+const SYSRQ_KEYS: readonly (readonly [key: string, maxSeconds: number])[] = [
   ['l', 5],
   ['w', 5],
   ['t', 15],
   ['m', 3],
 ]
-/** a guest that says nothing for so long after its first key is deaf */
-const DEAF_SECONDS = 4
-/** an answer has ended when nothing came for so long */
+/** a guest that prints nothing for so long after the first key is unresponsive */
+const SYSRQ_TIMEOUT_SECONDS = 4
+/** a reply has ended when nothing was printed for so long */
 const QUIET_SECONDS = 0.5
-const NMI_SECONDS = 5
+const NMI_TIMEOUT_SECONDS = 2
+const NMI_MAX_SECONDS = 5
+const POLL_MS = 20
 
-/** Waits for an answer to begin and to end; false if none began. */
-async function answered(
-  scene: HangContext,
-  before: number,
-  patience: number,
-  most: number,
-): Promise<boolean> {
-  const start = performance.now()
-  const seconds = () => (performance.now() - start) / 1000
-  while (scene.printed() === before) {
-    if (seconds() > patience || scene.over()) return false
-    await pause(20)
-  }
-  let last = scene.printed()
-  let quietSince = seconds()
-  while (seconds() < most && seconds() - quietSince < QUIET_SECONDS && !scene.over()) {
-    await pause(20)
-    if (scene.printed() !== last) {
-      last = scene.printed()
-      quietSince = seconds()
-    }
-  }
-  return true
+/**
+ * Collects what a guest that hangs is doing, before anything is killed: sysrq over the serial line, and the registers of
+ * all CPUs from QEMU. The kernel's replies are in the console log; the whole takes half a minute at most. Returns false
+ * if the guest does not respond to sysrq. Never throws: what is not available is left out.
+ */
+export async function collectHangState(context: HangContext): Promise<boolean> {
+  const responsive = await sendAllSysrq(context)
+  await saveRegisters(context)
+  return responsive
 }
 
-/** A break (CONFIG_MAGIC_SYSRQ_SERIAL) or what stands for it on the serial line, and a key behind it: sysrq. */
-async function press({ qmp, sysrq }: HangContext, line: Socket, key: string): Promise<void> {
-  if (sysrq === 'break') await qmp.execute('chardev-send-break', { id: 'console' }, 3)
-  line.write(sysrq === 'break' ? key : `${sysrq}${key}`)
+/**
+ * Injects an NMI into a guest that does not respond to sysrq. The guest may die of it (unknown_nmi_panic): its memory has
+ * to be dumped before. Never throws.
+ */
+export async function injectNmi(context: HangContext): Promise<void> {
+  context.log.info('The guest does not respond to sysrq: injecting an NMI.')
+  try {
+    const before = context.consoleSize()
+    await context.qmp.execute('inject-nmi', {}, 3)
+    await waitForReply(context, before, { timeout: NMI_TIMEOUT_SECONDS, max: NMI_MAX_SECONDS })
+  } catch (error) {
+    context.log.detail(`NMI: ${error}`)
+  }
 }
 
 /** Connects to the serial line. What the guest prints is in the log file; here it would only fill the socket. */
@@ -75,57 +73,68 @@ export async function openSerialLine(path: string, stop: () => boolean): Promise
   return line
 }
 
-/**
- * Asks a guest that hangs what it is doing, before anything is killed: sysrq over the serial line, and the registers of
- * all CPUs from QEMU. The answers are in the console log; the whole takes half a minute at most. Returns false if the
- * guest is deaf. Never throws: what cannot be had is left out.
- */
-export async function collectHangState(scene: HangContext): Promise<boolean> {
-  let heard = false
+/** Sends the keys until the first stays without a reply; false then. */
+async function sendAllSysrq(context: HangContext): Promise<boolean> {
+  let line: Socket | undefined
+  let responsive = false
   try {
-    await scene.qmp.execute('query-status', {}, 3)
-    heard = await askKernel(scene)
-  } catch (error) {
-    scene.log.detail(`sysrq: ${error}`)
-  }
-  try {
-    const registers = await scene.qmp.execute(
-      'human-monitor-command',
-      { 'command-line': 'info registers -a' },
-      10,
-    )
-    await writeFile(scene.registers, String(registers).replaceAll('\r', ''))
-  } catch (error) {
-    scene.log.detail(`registers: ${error}`)
-    await appendFile(scene.registers, `QEMU did not give them: ${error}\n`).catch(() => {})
-  }
-  return heard
-}
-
-/** The last question to a deaf guest, from which it may die (unknown_nmi_panic): its memory has to be taken before. */
-export async function injectNmi(scene: HangContext): Promise<void> {
-  scene.log.info('The guest does not answer sysrq: it gets an NMI.')
-  try {
-    const before = scene.printed()
-    await scene.qmp.execute('inject-nmi', {}, 3)
-    await answered(scene, before, 2, NMI_SECONDS)
-  } catch (error) {
-    scene.log.detail(`NMI: ${error}`)
-  }
-}
-
-async function askKernel(scene: HangContext): Promise<boolean> {
-  const line = await scene.line()
-  if (!line) return false
-  try {
-    for (const [index, [key, most]] of KEYS.entries()) {
-      const before = scene.printed()
-      await press(scene, line, key)
-      const heard = await answered(scene, before, DEAF_SECONDS, most)
-      if (!heard && index === 0) return false
+    await context.qmp.execute('query-status', {}, 3)
+    line = await context.openLine()
+    if (!line) return false
+    for (const [key, max] of SYSRQ_KEYS) {
+      const before = context.consoleSize()
+      await sendSysrq(context, line, key)
+      if (await waitForReply(context, before, { timeout: SYSRQ_TIMEOUT_SECONDS, max })) responsive = true
+      if (!responsive) return false
     }
-    return true
+  } catch (error) {
+    context.log.detail(`sysrq: ${error}`)
+    return false
   } finally {
-    line.destroy()
+    line?.destroy()
+  }
+  return responsive
+}
+
+/** A break (CONFIG_MAGIC_SYSRQ_SERIAL), or what replaces it on this serial line, followed by the key. */
+async function sendSysrq({ qmp, sysrq }: HangContext, line: Socket, key: string): Promise<void> {
+  if (sysrq === 'break') await qmp.execute('chardev-send-break', { id: 'console' }, 3)
+  line.write(sysrq === 'break' ? key : `${sysrq}${key}`)
+}
+
+/**
+ * Waits until the console prints more than the `before` bytes, `timeout` seconds at most, and then until it is silent,
+ * `max` seconds at most after the call. False if nothing was printed.
+ */
+async function waitForReply(
+  context: HangContext,
+  before: number,
+  { timeout, max }: { timeout: number; max: number },
+): Promise<boolean> {
+  const start = performance.now()
+  const seconds = () => (performance.now() - start) / 1000
+  while (context.consoleSize() === before) {
+    if (seconds() > timeout || context.stopped()) return false
+    await pause(POLL_MS)
+  }
+  let last = context.consoleSize()
+  let quietSince = seconds()
+  while (seconds() < max && seconds() - quietSince < QUIET_SECONDS && !context.stopped()) {
+    await pause(POLL_MS)
+    if (context.consoleSize() !== last) {
+      last = context.consoleSize()
+      quietSince = seconds()
+    }
+  }
+  return true
+}
+
+async function saveRegisters({ qmp, registers, log }: HangContext): Promise<void> {
+  try {
+    const text = await qmp.execute('human-monitor-command', { 'command-line': 'info registers -a' }, 10)
+    await writeFile(registers, String(text).replaceAll('\r', ''))
+  } catch (error) {
+    log.detail(`registers: ${error}`)
+    await appendFile(registers, `QEMU did not return the registers: ${error}\n`).catch(() => {})
   }
 }

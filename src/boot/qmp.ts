@@ -10,11 +10,13 @@ export interface QmpEvent {
 interface Reply {
   return?: unknown
   error?: { desc: string }
-  id?: number
 }
 
-/** A connection to QEMU's machine protocol (docs/interop/qmp-spec). */
+type Message = Reply & Partial<QmpEvent> & { id?: number }
+
+/** A connection to QEMU's monitor (QMP, docs/interop/qmp-spec). */
 export interface Qmp {
+  /** Returns the command's result. Throws if it fails, or if QEMU does not reply within `seconds` (default 20). */
   execute(command: string, args?: Record<string, unknown>, seconds?: number): Promise<unknown>
   close(): void
 }
@@ -27,7 +29,7 @@ function connectOnce(path: string): Promise<Socket | undefined> {
   })
 }
 
-/** Connects to a socket that may not be there yet; undefined if `stop` says so first. */
+/** Connects to a socket that may not exist yet; undefined if `stop` returns true first. */
 export async function connectSocket(path: string, stop: () => boolean): Promise<Socket | undefined> {
   while (!stop()) {
     const socket = await connectOnce(path)
@@ -37,32 +39,45 @@ export async function connectSocket(path: string, stop: () => boolean): Promise<
   return undefined
 }
 
-/** Speaks QMP over a connected socket; `onEvent` gets every event from the handshake on. */
-export async function startQmp(socket: Socket, onEvent: (event: QmpEvent) => void): Promise<Qmp> {
-  const waiting = new Map<number, (reply: Reply) => void>()
+/** Calls back for each message: a JSON object a line. What is not JSON is ignored. */
+function onMessage(socket: Socket, callback: (message: Message) => void): void {
   let rest = ''
-  let next = 0
   socket.setEncoding('utf8')
   socket.on('data', (text: string) => {
     const lines = (rest + text).split('\n')
     rest = lines.pop() ?? ''
     for (const line of lines) {
-      if (line.trim() === '') continue
-      let message: Reply & Partial<QmpEvent>
-      try {
-        message = JSON.parse(line)
-      } catch {
-        continue
-      }
-      if (message.event) onEvent({ event: message.event, data: message.data })
-      else if (message.id !== undefined) {
-        waiting.get(message.id)?.(message)
-        waiting.delete(message.id)
-      }
+      const message = parseMessage(line)
+      if (message) callback(message)
+    }
+  })
+}
+
+function parseMessage(line: string): Message | undefined {
+  try {
+    return line.trim() === '' ? undefined : JSON.parse(line)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Starts QMP over a connected socket; `onEvent` gets every event from the handshake on. Throws if QEMU does not complete
+ * the handshake; the socket is then closed.
+ */
+export async function startQmp(socket: Socket, onEvent: (event: QmpEvent) => void): Promise<Qmp> {
+  /** by the number of the command */
+  const waiting = new Map<number, (reply: Reply) => void>()
+  let lastId = 0
+  onMessage(socket, ({ event, data, id, ...result }) => {
+    if (event) onEvent({ event, data })
+    else if (id !== undefined) {
+      waiting.get(id)?.(result)
+      waiting.delete(id)
     }
   })
   const fail = () => {
-    for (const answer of waiting.values()) answer({ error: { desc: 'QEMU closed its monitor' } })
+    for (const reply of waiting.values()) reply({ error: { desc: 'QEMU closed its monitor' } })
     waiting.clear()
   }
   socket.on('error', fail)
@@ -70,7 +85,7 @@ export async function startQmp(socket: Socket, onEvent: (event: QmpEvent) => voi
 
   const execute = (command: string, args: Record<string, unknown> = {}, seconds = 20) =>
     new Promise<unknown>((resolve, reject) => {
-      const id = ++next
+      const id = ++lastId
       const timer = setTimeout(() => {
         waiting.delete(id)
         reject(new Error(`QEMU did not answer ${command} in ${seconds} s`))
@@ -83,6 +98,11 @@ export async function startQmp(socket: Socket, onEvent: (event: QmpEvent) => voi
       socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`)
       if (socket.destroyed) fail()
     })
-  await execute('qmp_capabilities')
+  try {
+    await execute('qmp_capabilities')
+  } catch (error) {
+    socket.destroy()
+    throw error
+  }
   return { execute, close: () => socket.destroy() }
 }

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'n
 import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 
-/** In a home directory: keys, tokens, sessions. */
+/** Below a home directory: keys, tokens, sessions. */
 const IN_HOME = [
   '.ssh',
   '.gnupg',
@@ -41,7 +41,7 @@ const IN_HOME = [
   '.zsh_history',
 ]
 
-/** On the machine. ssh's host keys are added by a look at their directory. */
+/** Absolute paths. ssh's host keys are added from a listing of their directory. */
 const ON_MACHINE = [
   '/var/lib/docker',
   '/var/lib/containerd',
@@ -69,7 +69,7 @@ export interface SecretSearch {
   checkout: string
 }
 
-/** Home directories of everybody who might have logged in, root's included. */
+/** Home directories of all users, root's included. */
 function homes(): string[] {
   const listed = readdirSafely('/home').map(name => join('/home', name))
   return [...new Set([homedir(), '/root', ...listed])]
@@ -83,7 +83,7 @@ function readdirSafely(path: string): string[] {
   }
 }
 
-/** The runner's own directory: two above RUNNER_WORKSPACE/_temp, known by its credential file. */
+/** The runner's own directory: above RUNNER_TEMP and GITHUB_WORKSPACE, recognized by its credential file. */
 function runnerDirectories(env: NodeJS.ProcessEnv): string[] {
   const found: string[] = []
   for (const start of [env.RUNNER_TEMP, env.GITHUB_WORKSPACE]) {
@@ -94,7 +94,7 @@ function runnerDirectories(env: NodeJS.ProcessEnv): string[] {
   return [...new Set(found)]
 }
 
-/** The config file of the checkout's repository, also of one whose .git is a file. */
+/** The config files of the checkout's repository, also where .git is a file (git-worktree, submodules). */
 function gitConfigs(checkout: string): string[] {
   const dotGit = join(checkout, '.git')
   try {
@@ -109,11 +109,11 @@ function gitConfigs(checkout: string): string[] {
 }
 
 /**
- * Files and directories of the host that the guest must not read: absolute paths that exist, links followed.
- * /proc, /sys, /dev and /run of the host are no part of the snapshot and need no mask.
+ * Files and directories of the host that the guest must not read: absolute paths that exist, with symbolic links resolved.
+ * /proc, /sys, /dev and /run of the host are not part of the snapshot and need no mask.
  */
-export function secretPaths(places: SecretSearch): string[] {
-  const { env } = places
+export function secretPaths(search: SecretSearch): string[] {
+  const { env, checkout } = search
   const candidates = [
     ...homes().flatMap(home => IN_HOME.map(name => join(home, name))),
     ...ON_MACHINE,
@@ -122,7 +122,7 @@ export function secretPaths(places: SecretSearch): string[] {
       .map(name => join('/etc/ssh', name)),
     ...runnerDirectories(env).flatMap(dir => IN_RUNNER.map(name => join(dir, name))),
     ...(env.RUNNER_TEMP ? [resolve(env.RUNNER_TEMP)] : []),
-    ...gitConfigs(places.checkout),
+    ...gitConfigs(checkout),
     ...(env.GITHUB_WORKSPACE ? gitConfigs(env.GITHUB_WORKSPACE) : []),
     ...[
       'GOOGLE_APPLICATION_CREDENTIALS',
@@ -137,7 +137,7 @@ export function secretPaths(places: SecretSearch): string[] {
   ]
   const real = candidates.flatMap(path => {
     try {
-      // what a link points to lies in the snapshot too
+      // the target of a link is in the snapshot too
       return [realpathSync(path)]
     } catch {
       return []
@@ -146,7 +146,7 @@ export function secretPaths(places: SecretSearch): string[] {
   return [...new Set(real)].filter(path => path !== '/')
 }
 
-/** /etc/shadow with every password hash replaced: logins stay known to PAM, hashes stay at home. */
+/** /etc/shadow with every password hash replaced by `*`: PAM still finds the users, and the guest gets no hash. */
 export function withoutHashes(shadow: string): string {
   return shadow.replace(/^([^:\n]+):[^:\n]+:/gm, '$1:*:')
 }

@@ -3,30 +3,31 @@ import { link, lstat, mkdir, readdir, readFile, rename, rm, writeFile } from 'no
 import { join } from 'node:path'
 import { cachePath } from '../host/paths.js'
 import { git } from '../source/git.js'
-import { readStamp, type Stamp } from './build-kernel.js'
+import { type BuildStamp, readStamp } from './build-kernel.js'
 
 /**
- * A build directory that travels: packed on one machine, continued on another, so that make compiles only what differs.
- * make goes by time stamps, and a fresh checkout has none that make sense; so beside the directory lies a listing of the
- * source that it was built from. What is unchanged since gets a time long ago, what changed keeps the time of its
- * checkout, which is younger than every object.
+ * Build-dir snapshots: a build directory is packed on one machine and continued on another, so that make compiles only
+ * what differs. make compares time stamps, and those of a fresh checkout have no meaning; therefore a snapshot also holds
+ * a listing of the source that it was built from. A file that is unchanged since gets an old time stamp; one that changed
+ * keeps the time of its checkout, which is newer than every object.
  */
 
 const OUT = 'out'
 const LISTING = 'listing'
 
-/** Where a build directory lies while it travels. */
+/** The path of the snapshot, while it is packed, saved, or restored. */
 export const buildDirSnapshotPath = (...rest: string[]) => cachePath('build', ...rest)
 
-/** Linked anew whenever anything has changed: most of the bytes, and none of the time. */
-const REMADE =
+/** Linked anew after any change: most of the bytes of a build directory, and almost none of the build's time. */
+const RELINKED =
   /^(?:\.modules(?:$|\/)|(?:\.tmp_)?vmlinux|System\.map|arch\/\w+\/boot\/(?:bzImage|Image|vmlinux|compressed\/(?:vmlinux|piggy)))/
 
-/** path to mode and blob of every file of a git tree */
+/** Mode, blob and path of every file of a git tree, as `git ls-tree -z` prints them. */
 async function listing(gitDir: string, treeId: string): Promise<string> {
   return await git(['ls-tree', '-r', '-z', treeId], { gitDir, whole: true })
 }
 
+/** Path to mode and blob. */
 function parseListing(text: string): Map<string, string> {
   return new Map(
     text
@@ -39,34 +40,34 @@ function parseListing(text: string): Map<string, string> {
   )
 }
 
-/** Packs a build directory that holds what `made` says; false if it holds something else by now. */
-export async function packBuildDir(out: string, gitDir: string, made: Stamp): Promise<boolean> {
+/** Packs a build directory into a snapshot; false if it is not what `expected` says any more. */
+export async function packBuildDir(out: string, gitDir: string, expected: BuildStamp): Promise<boolean> {
   const stamp = await readStamp(out)
-  if (stamp?.treeId !== made.treeId || stamp.configHash !== made.configHash) return false
-  const parcel = buildDirSnapshotPath()
-  await rm(parcel, { recursive: true, force: true })
-  await mkdir(join(parcel, OUT), { recursive: true })
-  await writeFile(join(parcel, LISTING), await listing(gitDir, made.treeId))
+  if (stamp?.treeId !== expected.treeId || stamp.configHash !== expected.configHash) return false
+  const snapshot = buildDirSnapshotPath()
+  await rm(snapshot, { recursive: true, force: true })
+  await mkdir(join(snapshot, OUT), { recursive: true })
+  await writeFile(join(snapshot, LISTING), await listing(gitDir, expected.treeId))
   const entries = (await readdir(out, { recursive: true, withFileTypes: true }))
     .map(entry => ({ path: join(entry.parentPath, entry.name).slice(out.length + 1), entry }))
-    .filter(({ path }) => !REMADE.test(path))
-  // empty ones as well: Kbuild looks for some targets by way of them
+    .filter(({ path }) => !RELINKED.test(path))
+  // empty directories as well: Kbuild looks for some targets through them
   for (const { path, entry } of entries)
-    if (entry.isDirectory()) await mkdir(join(parcel, OUT, path), { recursive: true })
+    if (entry.isDirectory()) await mkdir(join(snapshot, OUT, path), { recursive: true })
   const paths = entries.filter(({ entry }) => !entry.isDirectory()).map(({ path }) => path)
   // hard links: nothing is copied
-  await Promise.all(paths.map(path => link(join(out, path), join(parcel, OUT, path))))
+  await Promise.all(paths.map(path => link(join(out, path), join(snapshot, OUT, path))))
   return true
 }
 
-/** A build directory that came from elsewhere, and how the source differs from what it was built from. */
+/** A restored snapshot, and how the source differs from the one that it was built from: paths of files. */
 export interface BuildDirSnapshot {
-  stamp: Stamp
+  stamp: BuildStamp
   changed: readonly string[]
   unchanged: readonly string[]
 }
 
-/** What has been put at `parcelPath()`; undefined if it is of no use here, and why. */
+/** Opens the snapshot at `buildDirSnapshotPath()`, to continue it with a git tree; or returns why it cannot be used. */
 export async function openBuildDirSnapshot(
   gitDir: string,
   treeId: string,
@@ -75,9 +76,9 @@ export async function openBuildDirSnapshot(
     readStamp(buildDirSnapshotPath(OUT)),
     readFile(buildDirSnapshotPath(LISTING), 'utf8').catch(() => undefined),
   ])
-  if (!stamp || text === undefined) return { useless: 'it is not whole' }
-  if ((await youngest(buildDirSnapshotPath(OUT))) > Date.now())
-    return { useless: 'its clock was ahead of this one' }
+  if (!stamp || text === undefined) return { useless: 'it is not complete' }
+  if ((await newestChange(buildDirSnapshotPath(OUT))) > Date.now())
+    return { useless: 'it was built on a machine whose clock was ahead' }
   const before = parseListing(text)
   const now = parseListing(await listing(gitDir, treeId))
   const changed: string[] = []
@@ -87,8 +88,8 @@ export async function openBuildDirSnapshot(
   return { stamp, changed, unchanged }
 }
 
-/** Milliseconds since the epoch of the file that was changed last. */
-async function youngest(directory: string): Promise<number> {
+/** When a file of a directory was changed last, in milliseconds since the epoch. */
+async function newestChange(directory: string): Promise<number> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
   const times = await Promise.all(
     entries
@@ -98,13 +99,17 @@ async function youngest(directory: string): Promise<number> {
   return times.reduce((most, time) => Math.max(most, time), 0)
 }
 
-/** Older than any object: make never takes an unchanged file for newer than what was made from it. */
+/** Older than any object, so that make never compiles an unchanged file again. */
 const LONG_AGO = new Date('2000-01-01T00:00:00Z')
 
-/** Puts the build directory in place below a source that was just checked out, and sets the times of the source's files. */
-export async function restoreBuildDir(parcel: BuildDirSnapshot, source: string, out: string): Promise<void> {
+/** Moves the snapshot below a source that was just checked out, and sets the time stamps of the source's files. */
+export async function restoreBuildDir(
+  snapshot: BuildDirSnapshot,
+  source: string,
+  out: string,
+): Promise<void> {
   // synchronous: eighty thousand calls, and a promise costs more than each
-  for (const path of parcel.unchanged) {
+  for (const path of snapshot.unchanged) {
     const file = join(source, path)
     try {
       lutimesSync(file, LONG_AGO, LONG_AGO)
@@ -118,11 +123,11 @@ export async function restoreBuildDir(parcel: BuildDirSnapshot, source: string, 
   await rm(buildDirSnapshotPath(), { recursive: true, force: true })
 }
 
-/** Files that decide over no more than the object they are compiled into, or over none. */
-const OF_ITS_OWN = /(?:\.[cS]|\.rst|\.txt|\.md|\.yaml|\.py|^MAINTAINERS|^CREDITS)$/
-const FEW = 100
+/** Files that affect the one object that they are compiled into, or none. */
+const SINGLE_OBJECT = /(?:\.[cS]|\.rst|\.txt|\.md|\.yaml|\.py|^MAINTAINERS|^CREDITS)$/
+const MOST_SMALL = 100
 
-/** True if make has so little to do that fetching ccache's directory would take longer. */
+/** True if make will have so little to do that restoring ccache's directory would take longer. */
 export function isSmallChange({ changed }: BuildDirSnapshot): boolean {
-  return changed.length <= FEW && changed.every(path => OF_ITS_OWN.test(path))
+  return changed.length <= MOST_SMALL && changed.every(path => SINGLE_OBJECT.test(path))
 }

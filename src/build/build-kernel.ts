@@ -13,35 +13,60 @@ import { parseDiagnostic } from './diagnostics.js'
 import { runMake } from './make.js'
 import type { Toolchain } from './toolchain.js'
 
-export interface Kernel extends KernelFacts {
+/** A kernel that was built, as the kernel cache stores it: `configBase` does not follow from its key. */
+export interface BuiltKernel extends Omit<KernelFacts, 'configBase'> {
+  /** path of the image that QEMU boots */
   image: string
-  /** not there, where the kernel was built on another machine and nobody has needed it */
+  /** path of vmlinux; the file is absent where a build host built the kernel and vmlinux has not been fetched */
   vmlinux: string
   /** SHA-256 of vmlinux on the machine that built it */
   vmlinuxHash?: string | undefined
   /** directory with lib/modules/RELEASE, if anything was built as a module */
   modules?: string
-  /** what external modules are built against; absent where the image alone was built */
+  /** what external modules are built against; absent where only the image was built */
   kernelBuildDir?: KernelBuildDir
 }
 
-/** A source and its build directory, or what the kernel cache keeps of the latter. */
+/** The kernel of a run. */
+export interface Kernel extends BuiltKernel {
+  /** what the configuration started from: see ConfigBase of the request */
+  configBase: string
+}
+
+/** The kernel as a result has it: without the paths of this machine. */
+export function kernelFacts({
+  image: _image,
+  vmlinux: _vmlinux,
+  vmlinuxHash: _hash,
+  modules: _modules,
+  kernelBuildDir: _buildDir,
+  ...facts
+}: Kernel): KernelFacts {
+  return facts
+}
+
+/** A source and its build directory, or a tar archive of the latter from the kernel cache (`kernelBuildDirPaths`). */
 export type KernelBuildDir = { source: string; out: string } | { archive: string }
 
-/** What a build directory was made from, as noted when make had succeeded. */
-export interface Stamp {
+/** What a build directory was built from, as recorded after make had succeeded. */
+export interface BuildStamp {
   treeId: string
   configHash: string
 }
 
 const stampPath = (out: string) => join(out, '.kernelcraft.json')
 
-/** What a build directory was made from; undefined if it is not known to be whole. */
-export async function readStamp(out: string): Promise<Stamp | undefined> {
-  return await readJson<Stamp>(stampPath(out))
+/** What a build directory was built from; undefined if its last build is not known to have succeeded. */
+export async function readStamp(out: string): Promise<BuildStamp | undefined> {
+  return await readJson<BuildStamp>(stampPath(out))
 }
 
-export interface BuildFrom {
+async function writeStamp(out: string, stamp: BuildStamp): Promise<void> {
+  await writeFile(stampPath(out), JSON.stringify(stamp))
+}
+
+/** What a kernel is built from, and with. */
+export interface BuildInputs {
   source: Source
   config: Config
   kbuild: Kbuild
@@ -51,68 +76,90 @@ export interface BuildFrom {
 }
 
 export interface CompiledKernel {
-  kernel: Kernel
-  /** Kbuild steps that were taken: about how much there was to do */
+  kernel: BuiltKernel
+  /** Kbuild steps that make took: about how much work there was */
   steps: number
 }
 
-/** Builds image and modules; make does what there is to do. build.log holds all that it said. */
+/**
+ * Builds image and modules; make does only what is out of date. Appends make's output to build.log. Throws BuildError with
+ * the compiler's diagnostics.
+ */
 export async function buildKernel(
   request: Request,
-  from: BuildFrom,
+  inputs: BuildInputs,
   log: Log,
   cancel?: AbortSignal,
 ): Promise<CompiledKernel> {
-  const { source, config, kbuild, toolchain, ccache } = from
+  const { source, config, kbuild, ccache } = inputs
   const out = join(kbuild.source, kbuild.out)
   const stamp = await readStamp(out)
   await rm(stampPath(out), { force: true })
   if (ccache) await startCounting(ccache)
   const began = performance.now()
 
-  const takesModules = !request.skipModules && config.values.get('MODULES') === 'y'
-  const hasModules = takesModules && /^CONFIG_\w+=m$/m.test(config.text)
-  const image = archOf(request.arch).image
-  // also without a module of its own: Module.symvers is what external ones are linked against
-  const steps = await make([image.target, ...(takesModules ? ['modules'] : [])], {
-    ...from,
-    log,
-    cancel,
-    // a fresh directory compiles about so many objects; one that was built before, only what changed
-    expected: stamp?.configHash === config.hash ? undefined : expectedSteps(config),
-  })
-  const modules = hasModules ? join(out, '.modules') : undefined
+  const parts = partsToBuild(request, config)
+  // a fresh directory compiles about so many objects; one that was built before, only what changed
+  const expected = stamp?.configHash === config.hash ? undefined : expectedSteps(config)
+  const call = { ...inputs, log, cancel }
+  const steps = await make(parts.targets, { ...call, expected })
+  const modules = parts.hasModules ? join(out, INSTALLED_MODULES) : undefined
   if (modules) {
     await rm(modules, { recursive: true, force: true })
-    await make(['modules_install'], { ...from, log, cancel, extra: [`INSTALL_MOD_PATH=${modules}`] })
+    await make(['modules_install'], { ...call, extra: [`INSTALL_MOD_PATH=${modules}`] })
   }
-  const made: Stamp = { treeId: source.treeId, configHash: config.hash }
-  await writeFile(stampPath(out), JSON.stringify(made))
+  await writeStamp(out, { treeId: source.treeId, configHash: config.hash })
   const seconds = (performance.now() - began) / 1000
-  const kernel: Kernel = {
+  const kernel: BuiltKernel = {
     arch: request.arch,
-    release: (await readFile(join(out, 'include/config/kernel.release'), 'utf8')).trim(),
+    release: (await readFile(join(out, KERNEL_RELEASE), 'utf8')).trim(),
     configHash: config.hash,
-    configBase: request.configBase.kind,
-    compiler: toolchain.compiler,
-    image: join(out, image.path),
+    compiler: inputs.toolchain.compiler,
+    image: join(out, archOf(request.arch).image.path),
     vmlinux: join(out, 'vmlinux'),
     ...(modules ? { modules } : {}),
-    ...(takesModules ? { kernelBuildDir: { source: kbuild.source, out } } : {}),
+    ...(parts.supportsModules ? { kernelBuildDir: { source: kbuild.source, out } } : {}),
     reused: false,
     ...(ccache ? { ccache: await ccacheFacts(ccache, seconds) } : {}),
   }
   return { kernel, steps }
 }
 
-/** Kbuild steps that a configuration comes to: measured at about three for each option that is on. */
+/** Where modules are installed, and where Kbuild writes the release; both relative to the build directory. */
+export const INSTALLED_MODULES = '.modules'
+export const KERNEL_RELEASE = 'include/config/kernel.release'
+
+/** What of a kernel is to be built. */
+export interface PartsToBuild {
+  /** targets of make */
+  targets: string[]
+  /** external modules can be built against the kernel */
+  supportsModules: boolean
+  /** the kernel has modules of its own, to be installed */
+  hasModules: boolean
+}
+
+export function partsToBuild(request: Request, config: Config): PartsToBuild {
+  const supportsModules = !request.skipModules && config.values.get('MODULES') === 'y'
+  return {
+    // also for a kernel without modules of its own: external ones are linked against Module.symvers
+    targets: [archOf(request.arch).image.target, ...(supportsModules ? ['modules'] : [])],
+    supportsModules,
+    hasModules: supportsModules && /^CONFIG_\w+=m$/m.test(config.text),
+  }
+}
+
+/** About how many Kbuild steps a configuration takes: measured at about three for each option that is on. */
 function expectedSteps(config: Config): number {
   let enabled = 0
   for (const value of config.values.values()) if (value === 'y' || value === 'm') enabled++
   return Math.round(enabled * 3)
 }
 
-interface MakeCall {
+/** Begins the message of a failed build. */
+export const KERNEL_FAILS = 'The kernel does not build'
+
+interface KbuildCall {
   kbuild: Kbuild
   ccache?: Ccache
   buildLog: string
@@ -122,11 +169,11 @@ interface MakeCall {
   extra?: readonly string[]
 }
 
-async function make(targets: readonly string[], call: MakeCall): Promise<number> {
+async function make(targets: readonly string[], call: KbuildCall): Promise<number> {
   const { kbuild, ccache, extra = [] } = call
   return await runMake(
     {
-      what: 'The kernel does not build',
+      what: KERNEL_FAILS,
       args: ['-C', kbuild.source, ...kbuild.makeArgs, ...extra, ...targets],
       env: ccache?.env ?? {},
       diagnostic: line => parseDiagnostic(line, kbuild.source),

@@ -1,25 +1,26 @@
 import type { Config } from '../config/configure.js'
 import type { Log } from '../log.js'
-import type { Kernel, Stamp } from './build-kernel.js'
+import { describeConfig } from '../report/stages.js'
+import type { BuildStamp, BuiltKernel } from './build-kernel.js'
 
-/** Where a kernel is configured and built: a workspace of this machine, or a build host. */
+/** What configures and builds a kernel: a workspace of this machine (local builder), or a build host (remote builder). */
 export interface Builder {
-  /** stage config; also the warnings that were given */
+  /** Stage config; returns the configuration and the warnings that were logged meanwhile. */
   configure(): Promise<{ config: Config; warnings: string[] }>
-  /** stage build */
+  /** Stage build. */
   build(config: Config): Promise<BuildResult>
-  /** lets go of the place, and of the kernel where it was made */
+  /** Releases the workspace, and with it the kernel that was built in it. May be called twice. */
   release(): Promise<void>
 }
 
 export interface BuildResult {
-  kernel: Kernel
-  /** its build directory, or what was fetched of it */
+  kernel: BuiltKernel
+  /** its build directory, or a directory with what was fetched of it */
   out: string
-  /** Kbuild steps that were taken: about how much there was to do */
+  /** Kbuild steps that make took: about how much work there was */
   steps: number
-  /** the build directory may be continued by others, with this source */
-  offer?: { out: string; gitDir: string; made: Stamp }
+  /** set if another machine may continue the build directory: what identifies its contents */
+  snapshot?: { out: string; gitDir: string; stamp: BuildStamp }
 }
 
 /** A log that also collects the warnings. */
@@ -37,11 +38,6 @@ export function collectWarnings(log: Log): { log: Log; warnings: string[] } {
   }
 }
 
-export const describeConfig = ({ values }: Config): string =>
-  `${[...values.values()].filter(value => value === 'y' || value === 'm').length} options on`
-
-export function describeBuild({ kernel, steps }: BuildResult): string {
-  const { hits = 0, misses = 0 } = kernel.ccache ?? {}
-  const calls = hits + misses
-  return `${kernel.release}, ${steps} steps${calls > 0 ? `, ccache answered ${hits} of ${calls} calls` : ''}`
-}
+/** The summary of stage config. */
+export const summarizeConfig = ({ values }: Config): string =>
+  describeConfig([...values.values()].filter(value => value === 'y' || value === 'm').length)

@@ -12,14 +12,14 @@ import type { Toolchain } from './toolchain.js'
 /** ccache for one build. */
 export interface Ccache {
   env: Readonly<Record<string, string>>
-  /** file to which ccache writes what became of each call */
+  /** file to which ccache writes the result of each call */
   statsLog: string
 }
 
 /**
- * ccache's settings are made for CI: the compiler is known by its contents, not by its time stamp, and neither the
- * work directory nor the time of the build is in what is hashed (ccache(1); the kernel's reproducible-builds.rst).
- * Undefined where it is not wanted or not installed.
+ * ccache with settings for CI: the compiler is identified by its contents, not by its time stamp, and neither the work
+ * directory nor the time of the build is hashed (ccache(1); the kernel's reproducible-builds.rst). Undefined where the
+ * request turns it off, or it is not installed.
  */
 export async function findCcache(request: Request, workspace: string): Promise<Ccache | undefined> {
   if (!request.ccache || !(await which('ccache'))) return undefined
@@ -38,7 +38,7 @@ export async function findCcache(request: Request, workspace: string): Promise<C
       ...(request.ccacheRemote
         ? {
             CCACHE_REMOTE_STORAGE: request.ccacheRemote,
-            // what it was called before ccache 4.7
+            // its name before ccache 4.7
             CCACHE_SECONDARY_STORAGE: request.ccacheRemote,
           }
         : {}),
@@ -46,30 +46,30 @@ export async function findCcache(request: Request, workspace: string): Promise<C
   }
 }
 
-/** Hits and misses of one build out of ccache's stats log, one word a line (ccache(1), stats_log). */
+/** Hits and misses of one build in ccache's stats log, one name in each line (ccache(1), stats_log). */
 export function countCcache(log: string): { hits: number; misses: number } {
-  const words = log.split('\n')
-  const count = (...names: string[]) => words.filter(word => names.includes(word)).length
+  const lines = log.split('\n')
+  const count = (...names: string[]) => lines.filter(line => names.includes(line)).length
   return { hits: count('direct_cache_hit', 'preprocessed_cache_hit'), misses: count('cache_miss') }
 }
 
-/** What a compilation costs on this machine, noted beside the entries when a build had enough misses to tell. */
+/** A file for what a miss costs on this machine, written after a build with enough misses to measure it. */
 const COSTS = 'kernelcraft.json'
-const ENOUGH = 100
+const ENOUGH_MISSES = 100
 
 /**
- * What ccache did for a build: hits and misses, the size of its directory, and about how many seconds of waiting it
- * saved. ccache keeps no time, so that is reckoned from what a miss costs (wall time of a build that was all misses,
- * shared out among them); absent until such a build was seen. `seconds` is the build's wall time.
+ * What ccache did for a build: hits and misses, the size of its directory, and about how many seconds it saved. ccache
+ * measures no time, so that is estimated from what a miss costs (wall time of a build that was nearly all misses, divided
+ * by their number); absent until there was such a build. `seconds` is the build's wall time.
  */
 export async function ccacheFacts(ccache: Ccache, seconds: number): Promise<CcacheFacts> {
   const { hits, misses } = countCcache(await readFile(ccache.statsLog, 'utf8').catch(() => ''))
   const costs = cachePath('ccache', COSTS)
-  if (misses >= ENOUGH && hits * 10 < misses) {
+  if (misses >= ENOUGH_MISSES && hits * 10 < misses) {
     await writeFile(costs, JSON.stringify({ secondsPerMiss: seconds / misses }))
   }
   const known = (await readJson<{ secondsPerMiss: number }>(costs))?.secondsPerMiss
-  // what was not waited for: the hits at the price of misses, less what this build took beyond its own misses
+  // the time of a build without any hit, less the time that this build took
   const saved = known === undefined ? undefined : (hits + misses) * known - seconds
   return {
     hits,
@@ -79,7 +79,7 @@ export async function ccacheFacts(ccache: Ccache, seconds: number): Promise<Ccac
   }
 }
 
-/** Bytes in ccache's directory, as it counts them itself. */
+/** Bytes in ccache's directory, as ccache counts them. */
 async function ccacheSize(): Promise<number> {
   const end = await run({
     file: 'ccache',
@@ -90,15 +90,15 @@ async function ccacheSize(): Promise<number> {
   return Number(/^cache_size_kibibyte\t(\d+)$/m.exec(end.stdout)?.[1] ?? 0) * 1024
 }
 
-/** Forgets what an earlier build noted. */
+/** Removes the stats log of an earlier build. */
 export async function startCounting(ccache: Ccache): Promise<void> {
   await rm(ccache.statsLog, { force: true })
 }
 
 /**
- * The key of this job's entry in a cache beyond the machine, and the prefixes that it may start from, the nearest one
- * first: same architecture, compiler and configuration base, then any base, then any compiler. Refs share all of it:
- * ccache's own hashes tell what fits. `unique` tells jobs apart.
+ * The key of this job's entry in the remote caches, and the prefixes of entries to start from, the nearest one first:
+ * same architecture, compiler and configuration base, then any base, then any compiler. All refs share them: ccache's own
+ * hashes decide what can be used. `unique` differs between jobs.
  */
 export function ccacheKeys(
   request: Pick<Request, 'arch' | 'configBase'>,
@@ -110,7 +110,7 @@ export function ccacheKeys(
   return { key: prefix(3) + unique, fallbacks: [prefix(3), prefix(2), prefix(1)] }
 }
 
-/** A hash of the names of all entries: ccache names them by contents, so it changes when something new is stored. */
+/** A hash of the names of all entries: ccache names them by contents, so it changes when an entry is added. */
 export async function ccacheContents(): Promise<string> {
   const entries = await readdir(cachePath('ccache'), { recursive: true, withFileTypes: true }).catch(() => [])
   const names = entries
@@ -120,7 +120,7 @@ export async function ccacheContents(): Promise<string> {
 }
 
 /**
- * Leaves only what was stored or used since `began` (milliseconds since the epoch): ccache touches what it uses
+ * Removes what was neither stored nor used since `began` (milliseconds since the epoch): ccache touches what it uses
  * (ccache(1), --evict-older-than).
  */
 export async function trimCcache(began: number): Promise<void> {

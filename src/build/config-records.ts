@@ -4,75 +4,92 @@ import { readConfig } from '../config/fragments.js'
 import { readJson, writeFileAtomic } from '../host/files.js'
 import { cachePath } from '../host/paths.js'
 import { commitText } from '../result.js'
+import type { Source } from '../source/source.js'
 import { differences, type Identity, type KernelInputs } from './identity.js'
 
+/** The commit that a kernel was built from, as records and manifests name it. */
+export interface CommitFacts {
+  sha: string
+  subject: string
+  dirty?: boolean
+}
+
+export const commitFacts = ({ sha, subject, dirty }: Source): CommitFacts => ({
+  sha,
+  subject,
+  ...(dirty ? { dirty } : {}),
+})
+
 /**
- * What Kconfig answered to a question, noted when a kernel was made of it. With it a kernel is found by what was asked,
- * without a checkout; without the kernel it still tells how the next one differs.
+ * The configuration that Kconfig resolved for a config key, recorded when its kernel was stored. With it a kernel is found
+ * without a checkout; after the kernel has been removed it still tells how the next one differs.
  */
 export interface ConfigRecord {
   configKey: string
-  /** key of the kernel */
+  /** key of the kernel in the kernel cache */
   key: string
   identity: Identity
-  commit: { sha: string; subject: string; dirty?: boolean }
+  commit: CommitFacts
   /** the resolved .config */
   config: string
-  /** what configuring warned of: said again when it is not repeated */
+  /** warnings of the stage config: logged again when the stage is skipped */
   warnings: string[]
 }
 
-const directory = () => cachePath('kernels', 'asked')
+/** The directory of all config records. */
+export const configRecordsPath = () => cachePath('kernels', 'configs')
 
-export async function writeConfigRecord(answer: ConfigRecord): Promise<void> {
-  await writeFileAtomic(join(directory(), `${answer.configKey}.json`), JSON.stringify(answer))
+const recordPath = (configKey: string) => join(configRecordsPath(), `${configKey}.json`)
+
+export async function writeConfigRecord(record: ConfigRecord): Promise<void> {
+  await writeFileAtomic(recordPath(record.configKey), JSON.stringify(record))
 }
 
-/** The answer to exactly this question; undefined if it was never asked here. */
-export async function findConfigRecord(question: string): Promise<ConfigRecord | undefined> {
-  return await readJson<ConfigRecord>(join(directory(), `${question}.json`))
+/** The record of exactly this config key; undefined if there is none. */
+export async function findConfigRecord(configKey: string): Promise<ConfigRecord | undefined> {
+  return await readJson<ConfigRecord>(recordPath(configKey))
 }
 
-/** The made kernel of an answer or of a new one, to be compared. */
+/** The inputs of a kernel, in the form in which they are compared. */
 export function inputsOf(from: Pick<ConfigRecord, 'identity' | 'commit' | 'config'>): KernelInputs {
   const { identity, commit, config } = from
   const subject = commit.subject.length > 60 ? `${commit.subject.slice(0, 59)}…` : commit.subject
   return { identity, commit: `${commitText(commit)} (${subject})`, values: readConfig(config) }
 }
 
-/** Names of the answers, the newest one first. */
+/** File names of the records, the newest one first. */
 async function newestFirst(): Promise<string[]> {
-  const names = (await readdir(directory()).catch(() => [])).filter(name => name.endsWith('.json'))
+  const names = (await readdir(configRecordsPath()).catch(() => [])).filter(name => name.endsWith('.json'))
   const dated = await Promise.all(
     names.map(async name => ({
       name,
-      at: await stat(join(directory(), name)).then(
+      mtimeMs: await stat(join(configRecordsPath(), name)).then(
         info => info.mtimeMs,
         () => 0,
       ),
     })),
   )
-  return dated.sort((a, b) => b.at - a.at).map(({ name }) => name)
+  return dated.sort((a, b) => b.mtimeMs - a.mtimeMs).map(({ name }) => name)
 }
 
-/** How many of the newest answers are compared, and how many are kept: about a hundred kilobytes each. */
+/** How many of the newest records are compared, and how many are kept: about a hundred kilobytes each. */
 const MOST_COMPARED = 20
 const MOST_KEPT = 50
 
-/** Forgets old answers. Their kernels are then found only after Kconfig was asked again. */
+/** Removes old records. Their kernels are then found only after Kconfig has run again. */
 export async function pruneConfigRecords(): Promise<void> {
   for (const name of (await newestFirst()).slice(MOST_KEPT))
-    await rm(join(directory(), name), { force: true })
+    await rm(join(configRecordsPath(), name), { force: true })
 }
 
-/** What differs from the nearest kernel that was made here before; undefined if there was none. */
-export async function differsFromNearest(now: KernelInputs): Promise<string[] | undefined> {
+/** What differs from the most similar kernel that was recorded; undefined if there is no record. */
+export async function differsFromNearest(inputs: KernelInputs): Promise<string[] | undefined> {
   const newest = (await newestFirst()).slice(0, MOST_COMPARED)
   let best: string[] | undefined
   for (const name of newest) {
-    const answer = await readJson<ConfigRecord>(join(directory(), name))
-    if (!answer) continue
-    const found = differences(inputsOf(answer), now)
+    const record = await readJson<ConfigRecord>(join(configRecordsPath(), name))
+    if (!record) continue
+    const found = differences(inputsOf(record), inputs)
     // the newest of those that are equally near
     if (best === undefined || found.length < best.length) best = found
   }

@@ -6,13 +6,13 @@ const LINKER =
 const MAKE = /^make(?:\[\d+\])?: \*\*\* (.*)$/
 const MODPOST = /^ERROR: modpost: (.*)$/
 
-/** Path of a source file relative to the tree, however the build in O= spelled it. */
+/** Path of a source file relative to the tree; a build in O= prints it absolute or as `../...`. */
 export function treePath(path: string, tree: string): string {
   const inside = path.startsWith(`${tree}/`) ? path.slice(tree.length + 1) : path
   return inside.replace(/^(?:\.\.?\/)+/, '')
 }
 
-/** The complaint in a line of make's output, if there is one. */
+/** Parses the compiler's or linker's diagnostic in a line of make's output; undefined if there is none. */
 export function parseDiagnostic(line: string, tree: string): Diagnostic | undefined {
   const compiler = COMPILER.exec(line)
   if (compiler?.[1] && compiler[4] !== undefined) {
@@ -29,12 +29,12 @@ export function parseDiagnostic(line: string, tree: string): Diagnostic | undefi
   return undefined
 }
 
-/** Lines that say why make stopped, for want of a compiler's complaint. */
+/** True for a line about why make stopped, which is shown where there is no diagnostic. */
 export function isFatal(line: string): boolean {
   return MAKE.test(line) || MODPOST.test(line) || /undefined (?:reference|symbol)/.test(line)
 }
 
-/** What a short line of Kbuild did: `CC`, `LD`, and to what. */
+/** Parses a short line of Kbuild: the step, such as `CC` or `LD`, and its target. */
 export function parseStep(line: string): { verb: string; what: string } | undefined {
   const step = /^ {2}([A-Z][A-Z0-9_]*)(?: \[[MU]\])? +(\S.*)$/.exec(line)
   return step?.[1] && step[2] ? { verb: step[1], what: step[2] } : undefined

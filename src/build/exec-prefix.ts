@@ -1,15 +1,16 @@
 /**
- * The words of build-host-exec-prefix as the beginning of a line of a POSIX shell. Each stays one word whatever is in it;
- * only `$NAME` and `${NAME}` are replaced, by that machine's values. Assignments at the beginning are given to env(1).
+ * The arguments of build-host-exec-prefix as the beginning of a command of a POSIX shell. Each stays one argument whatever
+ * it contains; only `$NAME` and `${NAME}` are expanded, on the build host. Assignments at the beginning are passed to
+ * env(1).
  */
-export function prefixText(words: readonly string[]): string {
-  if (words.length === 0) return ''
-  const env = /^[A-Za-z_]\w*=/.test(words[0] ?? '') ? ['env'] : []
-  return `${[...env, ...words.map(doubleQuote)].join(' ')} `
+export function prefixText(args: readonly string[]): string {
+  if (args.length === 0) return ''
+  const env = /^[A-Za-z_]\w*=/.test(args[0] ?? '') ? ['env'] : []
+  return `${[...env, ...args.map(doubleQuote)].join(' ')} `
 }
 
-function doubleQuote(word: string): string {
-  const pieces = word.split(/(\$(?:\{[A-Za-z_]\w*\}|[A-Za-z_]\w*))/)
+function doubleQuote(arg: string): string {
+  const pieces = arg.split(/(\$(?:\{[A-Za-z_]\w*\}|[A-Za-z_]\w*))/)
   // odd pieces are the variables
   return `"${pieces.map((piece, index) => (index % 2 === 1 ? piece : piece.replace(/[\\"$`]/g, '\\$&'))).join('')}"`
 }

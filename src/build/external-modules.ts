@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { copyFile, cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { BuildError, InfraError } from '../errors.js'
+import type { Cleanup } from '../host/cleanup.js'
 import { cachePath } from '../host/paths.js'
 import { describeEnd, lastLines, run } from '../host/processes.js'
 import type { Log } from '../log.js'
@@ -11,96 +12,92 @@ import type { Request } from '../request/request.js'
 import type { Diagnostic } from '../result.js'
 import { FILES } from '../run-directory.js'
 import { git, tryGit } from '../source/git.js'
-import type { Kernel } from './build-kernel.js'
+import type { BuiltKernel } from './build-kernel.js'
 import { type Ccache, findCcache } from './ccache.js'
 import { parseDiagnostic } from './diagnostics.js'
-import { openKernelBuildDir } from './kernel-build-dir.js'
+import { type KernelTree, type OpenedBuildDir, openKernelBuildDir } from './kernel-build-dir.js'
 import { runMake } from './make.js'
 import { toolArguments } from './toolchain.js'
 
 /** An external module that was built. */
 export interface ExternalModule {
-  /** as the kernel calls it */
+  /** its name in the kernel: with underscores */
   name: string
-  /** directory of its source, as it was asked for, and absolute */
+  /** the directory of its source, as the request names it */
   requested: string
+  /** the same, absolute */
   directory: string
 }
+
+/** A repository with more files than this is not copied for one directory of it. */
+const MANY_FILES = 5000
 
 export interface ExternalModules {
   modules: readonly ExternalModule[]
   /** directory with lib/modules/RELEASE, which holds the kernel's own modules as well */
   tree: string
-  /** removes what was needed to build and to load them */
-  release(): Promise<void>
 }
 
-export interface ExternalFrom {
-  kernel: Kernel
-  /** the repository, and the tree that the kernel was made from */
-  source: { gitDir: string; treeId: string }
+/** What external modules are built against, and where. */
+export interface ModulesContext {
+  kernel: BuiltKernel
+  /** the repository and the tree that the kernel was built from */
+  source: KernelTree
   runDirectory: string
-  /** paths are shown relative to it */
+  /** paths in messages are relative to it */
   cwd: string
+  /** removes the modules when they are not needed any more */
+  cleanup: Cleanup
 }
-
-/** a repository with more files than this is not copied for a directory of it */
-const MANY_FILES = 5000
 
 /**
- * Builds external modules against the kernel, each in a copy of its source, so that nothing is written beside it; a
- * later one may use the symbols of an earlier one. Throws BuildError with the compiler's complaints, their files
+ * Builds external modules against the kernel, each in a copy of its source, so that nothing is written to the source; a
+ * later one may use the symbols of an earlier one. Throws BuildError with the compiler's diagnostics, their files
  * relative to `cwd`.
  */
 export async function buildExternalModules(
   request: Request,
-  from: ExternalFrom,
+  context: ModulesContext,
   log: Log,
   cancel?: AbortSignal,
 ): Promise<ExternalModules> {
-  const { kernel, source } = from
+  const { kernel, source, runDirectory, cleanup } = context
   await mkdir(cachePath('modules'), { recursive: true })
   const scratch = await mkdtemp(cachePath('modules', 'run-'))
-  const release = () => rm(scratch, { recursive: true, force: true })
-  try {
-    const devel = await openKernelBuildDir(kernel, source, cancel)
-    const ccache = await findCcache(request, scratch)
-    const files: { file: string; requested: string; directory: string }[] = []
-    const symbols: string[] = []
-    for (const [index, module] of request.modules.entries()) {
-      const place = await copySource(module, join(scratch, 'module', String(index)), cancel)
-      if (module.dkms) await linkPackage(join(scratch, 'dkms'), module.dkms, place.directory)
-      const found = await buildOne(module, { ...from, devel, place, symbols, scratch, ccache }, log, cancel)
-      if (found.length === 0)
-        throw new BuildError(`${module.requested} was built, but left no module: its Makefile has no obj-m.`)
-      files.push(...found.map(file => ({ file, requested: module.requested, directory: module.directory })))
-      symbols.push(join(place.directory, 'Module.symvers'))
-    }
-    const tree = join(scratch, 'tree')
-    await plant(
-      tree,
-      kernel,
-      files.map(({ file }) => file),
-      from.runDirectory,
-    )
-    return { modules: files.map(({ file, ...of }) => ({ name: moduleName(file), ...of })), tree, release }
-  } catch (error) {
-    await release()
-    throw error
+  cleanup.defer(() => rm(scratch, { recursive: true, force: true }))
+  const common = {
+    ...{ ...context, scratch },
+    kernelBuildDir: await openKernelBuildDir(kernel, source, cancel),
+    ccache: await findCcache(request, scratch),
   }
+  const files: (Omit<ExternalModule, 'name'> & { file: string })[] = []
+  const symbols: string[] = []
+  for (const [index, module] of request.modules.entries()) {
+    const { requested, directory } = module
+    const copy = await copySource(module, join(scratch, 'module', String(index)), cancel)
+    if (module.dkms) await linkPackage(join(scratch, 'dkms'), module.dkms, copy.directory)
+    const built = await buildModule(module, { ...common, copy, symbols }, log, cancel)
+    files.push(...built.map(file => ({ file, requested, directory })))
+    symbols.push(join(copy.directory, 'Module.symvers'))
+  }
+  const tree = join(scratch, 'tree')
+  const paths = files.map(({ file }) => file)
+  await installModules(tree, kernel, paths, runDirectory)
+  return { modules: files.map(({ file, ...of }) => ({ name: moduleName(file), ...of })), tree }
 }
 
-interface Place {
+/** A copy of a module's source. */
+interface SourceCopy {
   /** the copy of the module's directory */
   directory: string
-  /** the copy of what it lies in, which the directory may refer to */
+  /** the copy of the repository around it, which the module may refer to; else the same as `directory` */
   top: string
   /** what `top` is a copy of */
   original: string
 }
 
-/** Copies a module's source: the repository that it lies in, unless that is large, else the directory alone. */
-async function copySource(module: ModuleSource, to: string, cancel?: AbortSignal): Promise<Place> {
+/** Copies a module's source: the repository that contains it, unless that is large, else the directory alone. */
+async function copySource(module: ModuleSource, to: string, cancel?: AbortSignal): Promise<SourceCopy> {
   const { directory } = module
   const found = await tryGit(['-C', directory, 'rev-parse', '--show-toplevel'], { cancel })
   const original = found.status === 0 ? found.stdout.replace(/\n$/, '') : directory
@@ -114,7 +111,7 @@ async function copySource(module: ModuleSource, to: string, cancel?: AbortSignal
   for (const path of new Set(listed)) {
     const target = join(to, path)
     await mkdir(dirname(target), { recursive: true })
-    // what was removed without git's knowledge is in its list still; a submodule is a directory
+    // git lists files that were removed from the work tree only; a submodule is a directory
     await cp(join(original, path), target, { recursive: true, verbatimSymlinks: true }).catch(error => {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     })
@@ -122,100 +119,119 @@ async function copySource(module: ModuleSource, to: string, cancel?: AbortSignal
   return { directory: join(to, relative(original, directory)), top: to, original }
 }
 
-/** `$dkms_tree/$module/$module_version/build` is where DKMS builds a package. */
-async function linkPackage(tree: string, dkms: Dkms, directory: string): Promise<void> {
-  const home = join(tree, dkms.package, dkms.version)
+/** DKMS builds a package in `$dkms_tree/$module/$module_version/build`: a link from there to the copy. */
+async function linkPackage(dkmsTree: string, dkms: Dkms, directory: string): Promise<void> {
+  const home = join(dkmsTree, dkms.package, dkms.version)
   await mkdir(home, { recursive: true })
   await rm(join(home, 'build'), { force: true })
   await symlink(directory, join(home, 'build'))
 }
 
-interface OneBuild extends ExternalFrom {
+/** What one module is built with. */
+interface ModuleBuild extends ModulesContext {
   scratch: string
   ccache: Ccache | undefined
-  devel: { source: string; out: string }
-  place: Place
-  /** Module.symvers of those that were built before */
+  kernelBuildDir: OpenedBuildDir
+  copy: SourceCopy
+  /** Module.symvers of the modules that were built before */
   symbols: readonly string[]
 }
 
-async function buildOne(
+/** Builds the modules of one source; returns the paths of their files, at least one. */
+async function buildModule(
   module: ModuleSource,
-  at: OneBuild,
+  build: ModuleBuild,
   log: Log,
   cancel?: AbortSignal,
 ): Promise<string[]> {
-  const { devel, place, kernel } = at
-  const { dkms } = module
-  // __FILE__ and debug information name the source, not its copy, which ccache makes a relative path of; make takes no
-  // path with a space
-  const copies = [place.top, relative(devel.out, place.top)]
-  const maps = copies.map(copy => `-ffile-prefix-map=${copy}=${place.original}`).join(' ')
-  const mapped = /^[\w.+/-]+$/.test(place.original) ? [`KCFLAGS=${maps}`] : []
-  const ours = [
-    ...toolArguments(kernel.arch, at.ccache !== undefined),
-    ...mapped,
-    ...(at.symbols.length > 0 ? [`KBUILD_EXTRA_SYMBOLS=${at.symbols.join(' ')}`] : []),
-  ]
-  const kbuild = ['-C', devel.out, `M=${place.directory}`]
-  const args = dkms?.make
-    ? [
-        `KERNELRELEASE=${kernel.release}`,
-        ...dkms.make.slice(1).map(word => expand(word, dkmsVariables(dkms, at))),
-        ...ours,
-      ]
-    : [...kbuild, ...ours, 'modules']
+  const { copy, runDirectory } = build
   await runMake(
     {
       what: `The module ${module.requested} does not build`,
-      args,
-      cwd: place.directory,
-      env: at.ccache?.env ?? {},
-      diagnostic: line => complaint(line, at),
+      args: makeArguments(module, build),
+      cwd: copy.directory,
+      env: build.ccache?.env ?? {},
+      diagnostic: line => parseModuleDiagnostic(line, build),
     },
-    { buildLog: join(at.runDirectory, FILES.build), log, cancel },
+    { buildLog: join(runDirectory, FILES.build), log, cancel },
   )
-  if (!dkms) return builtFiles(place.directory)
-  const wanted = dkms.built.map(({ name, location }) =>
-    join(place.directory, expand(location, dkmsVariables(dkms, at)), `${name}.ko`),
-  )
-  const lost = wanted.find(path => !existsSync(path))
-  if (lost !== undefined)
-    throw new BuildError(`${module.requested}: dkms.conf promises ${basename(lost)}, which was not built.`)
-  return wanted
+  const files = module.dkms ? dkmsFiles(module.dkms, build) : builtFiles(copy.directory)
+  if (files.length === 0)
+    throw new BuildError(`${module.requested} was built, but left no module: its Makefile has no obj-m.`)
+  const missing = files.find(path => !existsSync(path))
+  if (missing !== undefined)
+    throw new BuildError(`${module.requested}: dkms.conf names ${basename(missing)}, which was not built.`)
+  return files
 }
 
-/** A complaint about a file of the module's, or of the kernel's that it includes. */
-function complaint(line: string, { place, devel, cwd }: OneBuild): Diagnostic | undefined {
-  const told = parseDiagnostic(line, '')
-  const said = told && line.slice(0, line.indexOf(':'))
-  if (!told || said === undefined) return undefined
+function makeArguments({ dkms }: ModuleSource, build: ModuleBuild): string[] {
+  const { kernel, kernelBuildDir, copy, symbols, ccache } = build
+  const ownArgs = [
+    ...toolArguments(kernel.arch, ccache !== undefined),
+    ...prefixMap(build),
+    ...(symbols.length > 0 ? [`KBUILD_EXTRA_SYMBOLS=${symbols.join(' ')}`] : []),
+  ]
+  if (!dkms?.make) return ['-C', kernelBuildDir.out, `M=${copy.directory}`, ...ownArgs, 'modules']
+  const args = dkms.make.slice(1).map(arg => expand(arg, dkmsVariables(dkms, build)))
+  return [`KERNELRELEASE=${kernel.release}`, ...args, ...ownArgs]
+}
+
+/**
+ * An argument with which __FILE__ and debug information name the source, not its copy, which ccache turns into a relative
+ * path. None for a path with a space or the like, which make could not pass on.
+ */
+function prefixMap({ copy: { top, original }, kernelBuildDir }: ModuleBuild): string[] {
+  if (!/^[\w.+/-]+$/.test(original)) return []
+  const maps = [top, relative(kernelBuildDir.out, top)].map(path => `-ffile-prefix-map=${path}=${original}`)
+  return [`KCFLAGS=${maps.join(' ')}`]
+}
+
+/** Paths of the modules that a dkms.conf says are built. */
+function dkmsFiles(dkms: Dkms, build: ModuleBuild): string[] {
+  const variables = dkmsVariables(dkms, build)
+  return dkms.built.map(({ name, location }) =>
+    join(build.copy.directory, expand(location, variables), `${name}.ko`),
+  )
+}
+
+/** A diagnostic about a file of the module, or of the kernel, which the module includes. */
+function parseModuleDiagnostic(
+  line: string,
+  { copy, kernelBuildDir, cwd }: ModuleBuild,
+): Diagnostic | undefined {
+  const found = parseDiagnostic(line, '')
+  if (!found) return undefined
+  const printed = line.slice(0, line.indexOf(':'))
   // relative to where the compiler ran: the kernel's build directory, or since 6.13 the module's
-  const path = [devel.out, place.directory]
-    .map(directory => resolve(directory, said))
-    .find(candidate => candidate.startsWith(`${place.top}/`) && existsSync(candidate))
-  if (path === undefined) return parseDiagnostic(line, devel.source)
-  return { ...told, file: displayPath(join(place.original, relative(place.top, path)), cwd), external: true }
+  const path = [kernelBuildDir.out, copy.directory]
+    .map(directory => resolve(directory, printed))
+    .find(candidate => candidate.startsWith(`${copy.top}/`) && existsSync(candidate))
+  if (path === undefined) return parseDiagnostic(line, kernelBuildDir.source)
+  const file = displayPath(join(copy.original, relative(copy.top, path)), cwd)
+  return { ...found, file, external: true }
 }
 
 /** Variables that a dkms.conf may use (dkms(8)). */
-function dkmsVariables(dkms: Dkms, at: OneBuild): Record<string, string> {
+function dkmsVariables(dkms: Dkms, { kernel, kernelBuildDir, scratch }: ModuleBuild): Record<string, string> {
   return {
-    kernelver: at.kernel.release,
-    kernel_source_dir: at.devel.out,
-    arch: at.kernel.arch,
+    kernelver: kernel.release,
+    kernel_source_dir: kernelBuildDir.out,
+    arch: kernel.arch,
     module: dkms.package,
     module_version: dkms.version,
     PACKAGE_NAME: dkms.package,
     PACKAGE_VERSION: dkms.version,
-    dkms_tree: join(at.scratch, 'dkms'),
+    dkms_tree: join(scratch, 'dkms'),
   }
 }
 
-/** Makes a tree of modules: the kernel's own, and these beside them, so that modprobe finds what they depend on. */
-async function plant(
+/**
+ * Installs the kernel's own modules and these into one tree, so that modprobe finds what they depend on; these are also
+ * copied to the run directory. Throws InfraError if depmod fails.
+ */
+async function installModules(
   tree: string,
-  kernel: Kernel,
+  kernel: BuiltKernel,
   files: readonly string[],
   runDirectory: string,
 ): Promise<void> {
@@ -228,8 +244,7 @@ async function plant(
       filter: path => !['build', 'source'].includes(relative(own, path)),
     })
   }
-  const kept = join(runDirectory, 'modules')
-  for (const directory of [join(home, 'extra'), kept]) {
+  for (const directory of [join(home, 'extra'), join(runDirectory, 'modules')]) {
     await mkdir(directory, { recursive: true })
     for (const file of files) await copyFile(file, join(directory, basename(file)))
   }

@@ -19,10 +19,11 @@ import { hashFile } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { isAlive, type ProcessId, processId, uniqueSuffix } from '../host/proc.js'
 import { describeEnd, run } from '../host/processes.js'
-import type { Kernel } from './build-kernel.js'
+import type { BuiltKernel } from './build-kernel.js'
+import type { CommitFacts } from './config-records.js'
 import { type Identity, KERNEL_CACHE_FORMAT } from './identity.js'
 
-/** The kernel cache of this machine: one directory a kernel, named by its key. */
+/** The kernel cache of this machine: one directory for each kernel, named by its key. */
 
 /** One file of an entry; `path` is relative to it. */
 interface StoredFile {
@@ -31,33 +32,34 @@ interface StoredFile {
   sha256: string
 }
 
-/** What an entry says of itself, in its manifest.json. */
+/** manifest.json of an entry. */
 export interface Manifest {
+  /** KERNEL_CACHE_FORMAT of the version that wrote it */
   layout: number
   key: string
   identity: Identity
-  commit: { sha: string; subject: string; dirty?: boolean }
-  kernel: Pick<Kernel, 'arch' | 'release' | 'configHash' | 'compiler' | 'builtOn' | 'vmlinuxHash'>
+  commit: CommitFacts
+  kernel: Pick<BuiltKernel, 'arch' | 'release' | 'configHash' | 'compiler' | 'builtOn' | 'vmlinuxHash'>
   /** when it was built, ISO 8601 */
   made: string
   files: StoredFile[]
 }
 
-/** Names within an entry. `devel.tar` holds what external modules are built against. */
+/** Names within an entry. `kdir.tar` holds what external modules are built against. */
 const NAMES = {
   manifest: 'manifest.json',
   image: 'image',
   vmlinux: 'vmlinux',
   config: 'config',
   modules: 'modules',
-  devel: 'devel.tar',
+  kernelBuildDir: 'kdir.tar',
 } as const
 
 /**
- * What of a build directory a later `make M=` needs beside the source (Documentation/kbuild/modules.rst): configuration,
- * generated headers, symbol versions, and the host programs that were built.
+ * Paths in a build directory that a later `make M=` needs beside the source (Documentation/kbuild/modules.rst):
+ * configuration, generated headers, symbol versions, and the host programs that were built.
  */
-const DEVEL = [
+const KERNEL_BUILD_DIR = [
   '.config',
   'Makefile',
   'Module.symvers',
@@ -70,17 +72,14 @@ const DEVEL = [
   'certs/signing_key.x509',
 ]
 
-/** Paths of what modules are built against, in a build directory; not every kernel has all of them. */
-export const kernelBuildDirPaths = (linux: string): string[] => [...DEVEL, `arch/${linux}/include`]
+/** Paths in a build directory that external modules are built against; not every kernel has all of them. */
+export const kernelBuildDirPaths = (linux: string): string[] => [...KERNEL_BUILD_DIR, `arch/${linux}/include`]
 
 const isKey = (name: string) => /^[0-9a-f]{64}$/.test(name)
 
 export const entryPath = (key: string, ...rest: string[]) => cachePath('kernels', key, ...rest)
 
-/** A kernel of the cache. What its configuration started from is the run's that asks for it: the key does not tell. */
-export type StoredKernel = Omit<Kernel, 'configBase'>
-
-function kernelOf({ key, kernel, files, identity }: Manifest): StoredKernel {
+function kernelOf({ key, kernel, files, identity }: Manifest): BuiltKernel {
   const directory = entryPath(key)
   return {
     ...kernel,
@@ -89,7 +88,7 @@ function kernelOf({ key, kernel, files, identity }: Manifest): StoredKernel {
     ...(files.some(({ path }) => path.startsWith(`${NAMES.modules}/`))
       ? { modules: join(directory, NAMES.modules) }
       : {}),
-    ...(identity.modules ? { kernelBuildDir: { archive: join(directory, NAMES.devel) } } : {}),
+    ...(identity.modules ? { kernelBuildDir: { archive: join(directory, NAMES.kernelBuildDir) } } : {}),
     reused: true,
   }
 }
@@ -99,8 +98,8 @@ async function readManifest(key: string): Promise<Manifest | undefined> {
   return manifest?.layout === KERNEL_CACHE_FORMAT && manifest.key === key ? manifest : undefined
 }
 
-/** The first file of an entry that is not what the manifest says; undefined if all are. */
-async function firstWrong({ key, files }: Manifest): Promise<string | undefined> {
+/** The first file of an entry whose hash is not the manifest's; undefined if there is none. */
+async function firstDamaged({ key, files }: Manifest): Promise<string | undefined> {
   const checked = await Promise.all(
     files.map(async ({ path, sha256 }) => ((await hashFile(entryPath(key, path))) === sha256 ? '' : path)),
   )
@@ -108,20 +107,20 @@ async function firstWrong({ key, files }: Manifest): Promise<string | undefined>
 }
 
 /**
- * The kernel of this key, each of its files verified by hash; undefined if there is none. An entry that was damaged is
- * removed and told of. The one that is returned is held: it stays until this process has ended.
+ * The kernel of this key, each of its files verified by hash; undefined if there is none. A damaged entry is
+ * removed, with a warning. The entry that is returned is held: it is not pruned until this process has ended.
  */
 export async function findKernel(
   key: string,
-  warn: (sentence: string) => void,
-): Promise<StoredKernel | undefined> {
+  warn: (message: string) => void,
+): Promise<BuiltKernel | undefined> {
   const manifest = await readManifest(key)
   if (!manifest) return undefined
   await holdKernel(key)
-  const wrong = await firstWrong(manifest)
-  if (wrong !== undefined) {
+  const damaged = await firstDamaged(manifest)
+  if (damaged !== undefined) {
     warn(
-      `The cached kernel ${key.slice(0, 12)} is damaged (${wrong} is not what was stored); it is built again.`,
+      `The cached kernel ${key.slice(0, 12)} is damaged (${damaged} is not what was stored); it is built again.`,
     )
     await rm(entryPath(key), { recursive: true, force: true })
     return undefined
@@ -131,7 +130,7 @@ export async function findKernel(
   return kernelOf(manifest)
 }
 
-async function copyInto(directory: string, kernel: Kernel, out: string): Promise<void> {
+async function copyInto(directory: string, kernel: BuiltKernel, out: string): Promise<void> {
   const copy = (from: string, name: string) =>
     copyFile(from, join(directory, name), constants.COPYFILE_FICLONE)
   await Promise.all([
@@ -147,18 +146,18 @@ async function copyInto(directory: string, kernel: Kernel, out: string): Promise
         })
       : undefined,
     kernel.kernelBuildDir && 'archive' in kernel.kernelBuildDir
-      ? copy(kernel.kernelBuildDir.archive, NAMES.devel)
-      : packDevel(join(directory, NAMES.devel), out, archOf(kernel.arch).linux),
+      ? copy(kernel.kernelBuildDir.archive, NAMES.kernelBuildDir)
+      : packKernelBuildDir(join(directory, NAMES.kernelBuildDir), out, archOf(kernel.arch).linux),
   ])
   await chmod(join(directory, NAMES.image), 0o644)
 }
 
-async function packDevel(file: string, out: string, linux: string): Promise<void> {
-  const there = kernelBuildDirPaths(linux).filter(path => existsSync(join(out, path)))
+async function packKernelBuildDir(file: string, out: string, linux: string): Promise<void> {
+  const paths = kernelBuildDirPaths(linux).filter(path => existsSync(join(out, path)))
   const end = await run({
     file: 'tar',
     // compiled objects of host programs are of no use to a module
-    args: ['-C', out, '--exclude=*.o', '--exclude=*.o.cmd', '-cf', file, '--', ...there],
+    args: ['-C', out, '--exclude=*.o', '--exclude=*.o.cmd', '-cf', file, '--', ...paths],
     deadline: 120,
   })
   if (end.status !== 0) throw new Error(describeEnd('tar', end))
@@ -166,31 +165,20 @@ async function packDevel(file: string, out: string, linux: string): Promise<void
 
 /**
  * Copies a kernel that was just built into the cache and returns it from there, held. `out` is its build directory.
- * Two that store the same kernel at once do not disturb each other: entries appear whole or not at all.
+ * Several processes may store the same kernel at once: an entry is renamed into place when it is complete.
  */
 export async function storeKernel(
   key: string,
-  from: { kernel: Kernel; out: string; identity: Identity; commit: Manifest['commit'] },
-): Promise<Kernel> {
-  const { kernel, out, identity, commit } = from
-  const { configBase, builtOn, ccache } = kernel
-  if (!existsSync(kernel.vmlinux)) {
-    // the same kernel, and all of it, is not given up for one whose vmlinux is on a build host
-    const whole = await findKernel(key, () => {})
-    if (whole && existsSync(whole.vmlinux))
-      return {
-        ...whole,
-        configBase,
-        reused: false,
-        ...(builtOn ? { builtOn } : {}),
-        ...(ccache ? { ccache } : {}),
-      }
-  }
+  built: { kernel: BuiltKernel; out: string; identity: Identity; commit: CommitFacts },
+): Promise<BuiltKernel> {
+  const { kernel, out, identity, commit } = built
+  const complete = await storedWithVmlinux(key, kernel)
+  if (complete) return complete
   await mkdir(cachePath('kernels'), { recursive: true })
   const draft = await mkdtemp(cachePath('kernels', 'draft-'))
   try {
     await copyInto(draft, kernel, out)
-    const { arch, release, configHash, compiler, vmlinuxHash } = kernel
+    const { arch, release, configHash, compiler, builtOn, vmlinuxHash, ccache } = kernel
     const manifest: Manifest = {
       ...{ layout: KERNEL_CACHE_FORMAT, key, identity, commit, made: new Date().toISOString() },
       kernel: {
@@ -203,10 +191,22 @@ export async function storeKernel(
     await rm(entryPath(key), { recursive: true, force: true })
     await rename(draft, entryPath(key))
     await holdKernel(key)
-    return { ...kernelOf(manifest), configBase, reused: false, ...(ccache ? { ccache } : {}) }
+    return { ...kernelOf(manifest), reused: false, ...(ccache ? { ccache } : {}) }
   } finally {
     await rm(draft, { recursive: true, force: true })
   }
+}
+
+/**
+ * The entry of this key, if it has a vmlinux and the kernel that was just built has none: it is not replaced by one whose
+ * vmlinux is on a build host.
+ */
+async function storedWithVmlinux(key: string, kernel: BuiltKernel): Promise<BuiltKernel | undefined> {
+  if (existsSync(kernel.vmlinux)) return undefined
+  const stored = await findKernel(key, () => {})
+  if (!stored || !existsSync(stored.vmlinux)) return undefined
+  const { builtOn, ccache } = kernel
+  return { ...stored, reused: false, ...(builtOn ? { builtOn } : {}), ...(ccache ? { ccache } : {}) }
 }
 
 async function listFiles(directory: string): Promise<StoredFile[]> {
@@ -222,18 +222,19 @@ async function listFiles(directory: string): Promise<StoredFile[]> {
   )
 }
 
-const holders = (key: string) => cachePath('kernels', 'held', key)
+/** A directory with a file for each process that uses an entry. */
+const holdersPath = (key: string) => cachePath('kernels', 'held', key)
 
-/** Notes that this process uses an entry, so that none is pruned under a guest. */
+/** Records that this process uses an entry, so that it is not pruned while a guest runs it. */
 export async function holdKernel(key: string): Promise<void> {
-  await mkdir(holders(key), { recursive: true })
-  await writeFile(join(holders(key), uniqueSuffix()), JSON.stringify(processId(process.pid)))
+  await mkdir(holdersPath(key), { recursive: true })
+  await writeFile(join(holdersPath(key), uniqueSuffix()), JSON.stringify(processId(process.pid)))
 }
 
 async function isHeld(key: string): Promise<boolean> {
   let held = false
-  for (const name of await readdir(holders(key)).catch(() => [])) {
-    const path = join(holders(key), name)
+  for (const name of await readdir(holdersPath(key)).catch(() => [])) {
+    const path = join(holdersPath(key), name)
     const owner = await readJson<ProcessId>(path)
     if (owner && isAlive(owner)) held = true
     else await rm(path, { force: true })
@@ -249,7 +250,7 @@ export interface KernelCacheEntry {
   used: Date
 }
 
-/** All entries, the one that was used last first. */
+/** All entries, the most recently used first. */
 export async function listKernels(): Promise<KernelCacheEntry[]> {
   const names = (await readdir(cachePath('kernels')).catch(() => [])).filter(isKey)
   const entries = await Promise.all(
@@ -265,8 +266,8 @@ export async function listKernels(): Promise<KernelCacheEntry[]> {
 }
 
 /**
- * Removes the entries that were not used for longest until the rest fits into `maxBytes`, none that a run holds; also
- * what an older layout or a killed run left. Returns what was removed.
+ * Removes the least recently used entries until the rest fits into `maxBytes`, but none that a run holds; also what an
+ * older version or a killed run left behind. Returns the entries that were removed.
  */
 export async function pruneKernels(maxBytes: number): Promise<KernelCacheEntry[]> {
   const entries = await listKernels()
@@ -277,7 +278,7 @@ export async function pruneKernels(maxBytes: number): Promise<KernelCacheEntry[]
     const { key } = entry.manifest
     if (total <= maxBytes || (await isHeld(key))) continue
     await rm(entryPath(key), { recursive: true, force: true })
-    await rm(holders(key), { recursive: true, force: true })
+    await rm(holdersPath(key), { recursive: true, force: true })
     total -= entry.bytes
     removed.push(entry)
   }
@@ -290,7 +291,8 @@ const HOUR_MS = 3600_000
 async function removeLeftovers(known: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(cachePath('kernels')).catch(() => [])) {
     const path = cachePath('kernels', name)
-    const stale = isKey(name) ? !known.has(name) : name.startsWith('draft-')
+    // records of an earlier version are in `asked`
+    const stale = isKey(name) ? !known.has(name) : name.startsWith('draft-') || name === 'asked'
     if (!stale) continue
     const info = await stat(path).catch(() => undefined)
     if (info && Date.now() - info.mtimeMs > HOUR_MS) await rm(path, { recursive: true, force: true })

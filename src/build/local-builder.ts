@@ -1,70 +1,99 @@
 import { existsSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { configure } from '../config/configure.js'
-import type { Result } from '../result.js'
+import { type Config, configure } from '../config/configure.js'
+import type { Kbuild } from '../config/kconfig.js'
+import type { Log } from '../log.js'
+import { buildTitle, configTitle, describeBuild } from '../report/stages.js'
 import { FILES } from '../run-directory.js'
-import { checkOut, takeWorkspace } from '../source/workspace.js'
+import { acquireWorkspace, checkOut, type Workspace } from '../source/workspace.js'
 import { type BuildDirSnapshot, restoreBuildDir } from './build-dir-snapshot.js'
 import { buildKernel } from './build-kernel.js'
-import { type Builder, collectWarnings, describeBuild, describeConfig } from './builder.js'
-import { findCcache } from './ccache.js'
+import { type Builder, type BuildResult, collectWarnings, summarizeConfig } from './builder.js'
+import { type Ccache, findCcache } from './ccache.js'
 import type { KernelContext } from './kernel-context.js'
 import { toolArguments } from './toolchain.js'
 
-/** Keeps the configuration in the run directory, also when it is not what was asked for: that is when somebody reads it. */
-export const keepConfig = (from: string, { runDirectory }: Result) =>
-  copyFile(from, join(runDirectory, FILES.config)).catch(() => {})
+/** A workspace of this machine that builds one kernel. */
+interface LocalBuild {
+  context: KernelContext
+  workspace: Workspace
+  kbuild: Kbuild
+  /** absolute path of the build directory */
+  out: string
+  ccache: Ccache | undefined
+}
 
-/** A free workspace of this machine; `parcel` is a build directory that travelled here, to be continued. */
-export async function localBuilder(at: KernelContext, parcel?: BuildDirSnapshot): Promise<Builder> {
-  const { request, source, result, cancel } = at
-  const workspace = await takeWorkspace(source)
-  const ccache = await findCcache(request, workspace.directory)
-  if (request.ccache && !ccache) at.log.warning('ccache is not installed: every build compiles everything.')
-  const name = `.out-${request.arch}`
-  const out = join(workspace.source, name)
-  const kbuild = {
-    source: workspace.source,
-    out: name,
-    makeArgs: [
-      `O=${name}`,
-      `LOCALVERSION=${request.localversion}`,
-      ...toolArguments(request.arch, ccache !== undefined),
-    ],
+/** Takes a free workspace of this machine. Its build directory is continued from `snapshot` if it has none yet. */
+export async function localBuilder(context: KernelContext, snapshot?: BuildDirSnapshot): Promise<Builder> {
+  const { request, source } = context
+  const workspace = await acquireWorkspace(source)
+  try {
+    const ccache = await findCcache(request, workspace.directory)
+    if (request.ccache && !ccache)
+      context.log.warning('ccache is not installed: every build compiles everything.')
+    const build = localBuild(context, workspace, ccache)
+    return {
+      release: workspace.release,
+      async configure() {
+        const { log, warnings } = collectWarnings(context.log)
+        const title = configTitle(request.configBase.kind)
+        const work = () => configureLocally(build, snapshot, log)
+        return { config: await context.stage('config', title, work, summarizeConfig), warnings }
+      },
+      build: config =>
+        context.stage(
+          'build',
+          buildTitle(source.version),
+          () => compileLocally(build, config),
+          ({ kernel, steps }) => describeBuild(kernel, steps),
+        ),
+    }
+  } catch (error) {
+    await workspace.release()
+    throw error
   }
+}
+
+function localBuild(context: KernelContext, workspace: Workspace, ccache: Ccache | undefined): LocalBuild {
+  const { arch, localversion } = context.request
+  const out = `.out-${arch}`
+  const makeArgs = [`O=${out}`, `LOCALVERSION=${localversion}`, ...toolArguments(arch, ccache !== undefined)]
   return {
-    release: workspace.release,
-    async configure() {
-      const { log, warnings } = collectWarnings(at.log)
-      const work = async () => {
-        // never over a build directory that this machine has itself
-        const fresh = !existsSync(out)
-        await checkOut(source, workspace, cancel)
-        if (parcel && fresh) await restoreBuildDir(parcel, workspace.source, name)
-        try {
-          return await configure(request, source, kbuild, at.configKey, log, cancel)
-        } finally {
-          await keepConfig(join(out, '.config'), result)
-        }
-      }
-      const title = `Configure (${request.configBase.kind})`
-      return { config: await at.stage('config', title, work, describeConfig), warnings }
-    },
-    async build(config) {
-      const buildLog = join(result.runDirectory, FILES.build)
-      const from = {
-        source,
-        config,
-        kbuild,
-        toolchain: at.toolchain,
-        buildLog,
-        ...(ccache ? { ccache } : {}),
-      }
-      const work = async () => ({ ...(await buildKernel(request, from, at.log, cancel)), out })
-      const made = await at.stage('build', `Build ${source.version}`, work, describeBuild)
-      const stamp = { treeId: source.treeId, configHash: config.hash }
-      return { ...made, offer: { out, gitDir: source.gitDir, made: stamp } }
-    },
+    context,
+    workspace,
+    kbuild: { source: workspace.source, out, makeArgs },
+    out: join(workspace.source, out),
+    ccache,
   }
+}
+
+async function configureLocally(
+  { context, workspace, kbuild, out }: LocalBuild,
+  snapshot: BuildDirSnapshot | undefined,
+  log: Log,
+): Promise<Config> {
+  const { request, source, result, configKey, cancel } = context
+  // a snapshot never replaces a build directory of this machine
+  const restores = snapshot !== undefined && !existsSync(out)
+  await checkOut(source, workspace, cancel)
+  if (restores) await restoreBuildDir(snapshot, workspace.source, kbuild.out)
+  try {
+    return await configure(request, source, kbuild, configKey, log, cancel)
+  } finally {
+    // also when options were lost: that is when the user wants to read it
+    await copyFile(join(out, '.config'), join(result.runDirectory, FILES.config)).catch(() => {})
+  }
+}
+
+async function compileLocally(
+  { context, kbuild, out, ccache }: LocalBuild,
+  config: Config,
+): Promise<BuildResult> {
+  const { request, source, result, toolchain, log, cancel } = context
+  const buildLog = join(result.runDirectory, FILES.build)
+  const inputs = { source, config, kbuild, toolchain, buildLog, ...(ccache ? { ccache } : {}) }
+  const compiled = await buildKernel(request, inputs, log, cancel)
+  const stamp = { treeId: source.treeId, configHash: config.hash }
+  return { ...compiled, out, snapshot: { out, gitDir: source.gitDir, stamp } }
 }

@@ -7,27 +7,32 @@ import { cachePath } from '../host/paths.js'
 import type { Source } from '../source/source.js'
 import { repositoryName, sourceName } from '../source/workspace.js'
 import type { Kernel } from './build-kernel.js'
+import { KERNEL_CACHE_FORMAT } from './identity.js'
 import { holdKernel } from './kernel-cache.js'
 
-/** The kernel that was made last for a source's repository and series (`--skip-build`). */
+/** The record of the kernel that was built or reused last for a source's repository and series (`--skip-build`). */
 export interface PreviousKernel {
+  format: typeof KERNEL_CACHE_FORMAT
   kernel: Kernel
-  /** its configuration */
+  /** its resolved .config */
   config: string
   sha: string
   treeId: string
   subject: string
   dirty?: boolean
-  /** SHA-256 of the image, so that a touched one is not taken for the built one */
+  /** SHA-256 of the image: an image that has changed since is not the kernel that was built */
   imageHash: string
 }
 
-const noteOf = (source: Source, arch: string) =>
+const recordPath = (source: Source, arch: string) =>
   cachePath('kernels', 'previous', `${sourceName(source)}-${arch}.json`)
 
+/** Records the kernel under test for the next `--skip-build`. */
 export async function recordPrevious(source: Source, kernel: Kernel, config: string): Promise<void> {
+  // ccache's figures are those of one build
   const { ccache: _ccache, ...lasting } = kernel
-  const note: PreviousKernel = {
+  const record: PreviousKernel = {
+    format: KERNEL_CACHE_FORMAT,
     kernel: { ...lasting, reused: true },
     config,
     sha: source.sha,
@@ -36,28 +41,31 @@ export async function recordPrevious(source: Source, kernel: Kernel, config: str
     ...(source.dirty ? { dirty: true } : {}),
     imageHash: (await hashFile(kernel.image)) ?? '',
   }
-  await writeFileAtomic(noteOf(source, kernel.arch), JSON.stringify(note))
+  await writeFileAtomic(recordPath(source, kernel.arch), JSON.stringify(record))
 }
 
-/** Forgets the previous kernels of a repository. */
-export async function forgetPrevious(repository: string): Promise<void> {
+/** Removes the records of a repository's previous kernels. */
+export async function removePrevious(repository: string): Promise<void> {
   const directory = cachePath('kernels', 'previous')
   for (const name of await readdir(directory).catch(() => []))
     if (name.includes(`-${repositoryName(repository)}-`)) await rm(join(directory, name), { force: true })
 }
 
-/** Finds it again, with its image copied to `image`: the next build may come before this guest has ended. */
+/**
+ * The previous kernel, with its image copied to `image`: the next build may overwrite it before this guest has ended.
+ * Throws InfraError if there is none, or its image has changed.
+ */
 export async function takePrevious(source: Source, arch: string, image: string): Promise<PreviousKernel> {
-  const note = await readJson<PreviousKernel>(noteOf(source, arch))
+  const record = await readJson<PreviousKernel>(recordPath(source, arch))
   const none = new InfraError(
     'There is no kernel to test without building one: run once without --skip-build.',
   )
-  if (!note) throw none
-  await copyFile(note.kernel.image, image).catch(() => {
+  if (record?.format !== KERNEL_CACHE_FORMAT) throw none
+  await copyFile(record.kernel.image, image).catch(() => {
     throw none
   })
-  if ((await hashFile(image)) !== note.imageHash) throw none
-  const { cache, ...kernel } = note.kernel
+  if ((await hashFile(image)) !== record.imageHash) throw none
+  const { cache, ...kernel } = record.kernel
   if (cache) await holdKernel(cache.key)
-  return { ...note, kernel: { ...kernel, image } }
+  return { ...record, kernel: { ...kernel, image } }
 }

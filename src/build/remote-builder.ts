@@ -5,13 +5,22 @@ import { type Config, configureRemotely } from '../config/configure.js'
 import { messageOf } from '../errors.js'
 import { cachePath } from '../host/paths.js'
 import type { Log } from '../log.js'
+import { buildTitle, configTitle, describeBuild } from '../report/stages.js'
 import type { Request } from '../request/request.js'
 import { FILES } from '../run-directory.js'
 import { git } from '../source/git.js'
 import type { Source } from '../source/source.js'
 import { type BuildHost, openBuildHost } from './build-host.js'
-import type { Kernel } from './build-kernel.js'
-import { type Builder, type BuildResult, collectWarnings, describeBuild, describeConfig } from './builder.js'
+import {
+  type BuiltKernel,
+  INSTALLED_MODULES,
+  KERNEL_FAILS,
+  KERNEL_RELEASE,
+  type Kernel,
+  type PartsToBuild,
+  partsToBuild,
+} from './build-kernel.js'
+import { type Builder, type BuildResult, collectWarnings, summarizeConfig } from './builder.js'
 import { countCcache } from './ccache.js'
 import { parseDiagnostic } from './diagnostics.js'
 import { kernelBuildDirPaths } from './kernel-cache.js'
@@ -19,128 +28,170 @@ import type { KernelContext } from './kernel-context.js'
 import { runMake } from './make.js'
 import { toolArguments } from './toolchain.js'
 
-/** Name of the build directory in ~/.kernelcraft. */
-const outOf = ({ arch }: Request) => `.out-${arch}`
+/** A kernel that is built on a build host. */
+interface RemoteBuild {
+  context: KernelContext
+  host: BuildHost
+  /** name of the build directory in ~/.kernelcraft */
+  out: string
+  makeArgs: readonly string[]
+  /** a directory of this machine for what is fetched */
+  fetched: string
+}
 
-/** The build host, as a place to configure and build. */
-export async function remoteBuilder(at: KernelContext, host: BuildHost): Promise<Builder> {
-  const { request, source, result, cancel } = at
-  const out = outOf(request)
-  const makeArguments = [
-    `O=${out}`,
-    `LOCALVERSION=${request.localversion}`,
-    ...toolArguments(request.arch, request.ccache && host.ccache, host.cross),
-  ]
+const outOf = ({ arch }: Pick<Request, 'arch'>) => `.out-${arch}`
+
+/** Name of the archive of what external modules are built against, in the build directory and where it is fetched to. */
+const KERNEL_BUILD_DIR = 'kdir.tar'
+
+/** Builds on the build host, whose ~/.kernelcraft this run holds. */
+export async function remoteBuilder(context: KernelContext, host: BuildHost): Promise<Builder> {
+  const { request, source } = context
   await mkdir(cachePath('kernels'), { recursive: true })
-  const draft = await mkdtemp(cachePath('kernels', 'draft-'))
+  const out = outOf(request)
+  const build: RemoteBuild = {
+    context,
+    host,
+    out,
+    makeArgs: [
+      `O=${out}`,
+      `LOCALVERSION=${request.localversion}`,
+      ...toolArguments(request.arch, request.ccache && host.ccache, host.cross),
+    ],
+    fetched: await mkdtemp(cachePath('kernels', 'draft-')),
+  }
   return {
-    release: () => rm(draft, { recursive: true, force: true }),
+    release: () => rm(build.fetched, { recursive: true, force: true }),
     async configure() {
-      const { log, warnings } = collectWarnings(at.log)
-      const work = async () => {
-        await host.checkOut(source.gitDir, await commitOf(source), cancel)
-        const there = {
-          out: join(host.home, out),
-          read: (name: string) => host.read(join(out, name)),
-          write: (name: string, text: string) => host.write(join(out, name), text),
-          make: (target: string, env: NodeJS.ProcessEnv) =>
-            host.make([...makeArguments, target], env, { deadline: 600, ...(cancel ? { cancel } : {}) }),
-        }
-        try {
-          return await configureRemotely(request, source, there, log)
-        } finally {
-          const text = await host.read(join(out, '.config')).catch(() => undefined)
-          if (text !== undefined) await writeFile(join(result.runDirectory, FILES.config), text)
-        }
-      }
-      const title = `Configure on ${host.host} (${request.configBase.kind})`
-      return { config: await at.stage('config', title, work, describeConfig), warnings }
+      const { log, warnings } = collectWarnings(context.log)
+      const title = configTitle(request.configBase.kind, host.host)
+      const work = () => configureOnHost(build, log)
+      return { config: await context.stage('config', title, work, summarizeConfig), warnings }
     },
     build: config =>
-      at.stage(
+      context.stage(
         'build',
-        `Build ${source.version} on ${host.host}`,
-        () => buildThere(at, host, config, { out, draft, makeArguments }),
-        describeBuild,
+        buildTitle(source.version, host.host),
+        () => buildOnHost(build, config),
+        ({ kernel, steps }) => describeBuild(kernel, steps),
       ),
   }
 }
 
-/** The commit to push: of uncommitted changes one that is made for it, of nobody's name, in a repository of our own. */
-async function commitOf({ dirty, sha, treeId, gitDir }: Source): Promise<string> {
+async function configureOnHost({ context, host, out, makeArgs }: RemoteBuild, log: Log): Promise<Config> {
+  const { request, source, result, cancel } = context
+  await host.checkOut(source.gitDir, await commitToPush(source), cancel)
+  const remote = {
+    out: join(host.home, out),
+    read: (name: string) => host.read(join(out, name)),
+    write: (name: string, text: string) => host.write(join(out, name), text),
+    make: (target: string, env: NodeJS.ProcessEnv) =>
+      host.make([...makeArgs, target], env, { deadline: 600, ...(cancel ? { cancel } : {}) }),
+  }
+  try {
+    return await configureRemotely(request, source, remote, log)
+  } finally {
+    // also when options were lost: that is when the user wants to read it
+    const text = await host.read(join(out, '.config')).catch(() => undefined)
+    if (text !== undefined) await writeFile(join(result.runDirectory, FILES.config), text)
+  }
+}
+
+/** The commit to push. For uncommitted changes one is created, without the user's name, in KernelCraft's own repository. */
+async function commitToPush({ dirty, sha, treeId, gitDir }: Source): Promise<string> {
   if (!dirty) return sha
-  const nobody = (role: string) => ({
+  const identity = (role: string) => ({
     [`GIT_${role}_NAME`]: 'kernelcraft',
     [`GIT_${role}_EMAIL`]: 'kernelcraft',
     [`GIT_${role}_DATE`]: '1970-01-01T00:00:00Z',
   })
-  const env = { ...nobody('AUTHOR'), ...nobody('COMMITTER') }
+  const env = { ...identity('AUTHOR'), ...identity('COMMITTER') }
   return await git(['commit-tree', '-p', sha, '-m', 'uncommitted changes', treeId], { gitDir, env })
 }
 
-/** Builds what was configured there, and fetches what a test needs, checked by hash. */
-async function buildThere(
-  { request, result, log, cancel }: KernelContext,
-  host: BuildHost,
-  config: Config,
-  { out, draft, makeArguments }: { out: string; draft: string; makeArguments: readonly string[] },
-): Promise<BuildResult> {
-  const { image, linux } = archOf(request.arch)
-  const takesModules = !request.skipModules && config.values.get('MODULES') === 'y'
-  const hasModules = takesModules && /^CONFIG_\w+=m$/m.test(config.text)
-  const stats = join(out, '.ccache.log')
-  const make = (targets: readonly string[]) =>
-    runMake(
-      {
-        what: 'The kernel does not build',
-        args: [...makeArguments, ...targets],
-        env: {
-          // the language of whoever reads the messages; ccache's hashes have it in them, and this machine's may be shared
-          ...(process.env.LANG ? { LANG: process.env.LANG } : {}),
-          CCACHE_BASEDIR: host.home,
-          CCACHE_NOHASHDIR: '1',
-          CCACHE_COMPILERCHECK: 'content',
-          CCACHE_STATSLOG: join(host.home, stats),
-        },
-        diagnostic: line => parseDiagnostic(line, host.home),
-        runRemotely: host.make,
+/** Builds what was configured on the build host, and fetches what a test needs, each file checked by hash. */
+async function buildOnHost(build: RemoteBuild, config: Config): Promise<BuildResult> {
+  const { context, host, out, fetched } = build
+  const parts = partsToBuild(context.request, config)
+  const steps = await compileOnHost(build, parts)
+  await host.fetch(out, pathsToFetch(context.request, parts), fetched, context.cancel)
+  return { kernel: await fetchedKernel(build, parts, config), out: fetched, steps }
+}
+
+/** ccache's stats log (`countCcache`), relative to ~/.kernelcraft. */
+const statsLog = ({ out }: RemoteBuild) => join(out, '.ccache.log')
+
+/** Compiles and installs; returns how many Kbuild steps it took. */
+async function compileOnHost(build: RemoteBuild, parts: PartsToBuild): Promise<number> {
+  const { context, host, out } = build
+  const { linux } = archOf(context.request.arch)
+  await host.write(statsLog(build), '')
+  const steps = await makeOnHost(build, parts.targets)
+  if (parts.hasModules)
+    await makeOnHost(build, [
+      'modules_install',
+      `INSTALL_MOD_PATH=${join(host.home, out, INSTALLED_MODULES)}`,
+    ])
+  if (parts.supportsModules) await host.pack(out, KERNEL_BUILD_DIR, kernelBuildDirPaths(linux))
+  return steps
+}
+
+async function makeOnHost(build: RemoteBuild, targets: readonly string[]): Promise<number> {
+  const { context, host, makeArgs } = build
+  return await runMake(
+    {
+      what: KERNEL_FAILS,
+      args: [...makeArgs, ...targets],
+      env: {
+        CCACHE_BASEDIR: host.home,
+        CCACHE_NOHASHDIR: '1',
+        CCACHE_COMPILERCHECK: 'content',
+        CCACHE_STATSLOG: join(host.home, statsLog(build)),
       },
-      { buildLog: join(result.runDirectory, FILES.build), log, cancel },
-    )
-  await host.write(stats, '')
-  const steps = await make([image.target, ...(takesModules ? ['modules'] : [])])
-  if (hasModules) await make(['modules_install', `INSTALL_MOD_PATH=${join(host.home, out, '.modules')}`])
-  const devel = 'devel.tar'
-  if (takesModules) await host.pack(out, devel, kernelBuildDirPaths(linux))
-  const wanted = [
-    ...[image.path, '.config'],
-    ...(takesModules ? [devel] : []),
-    ...(hasModules ? ['.modules'] : []),
-    ...(request.buildHost?.vmlinux ? ['vmlinux'] : []),
+      diagnostic: line => parseDiagnostic(line, host.home),
+      runRemotely: (args, env, call) => host.make(args, env, call),
+    },
+    {
+      buildLog: join(context.result.runDirectory, FILES.build),
+      log: context.log,
+      cancel: context.cancel,
+    },
+  )
+}
+
+/** Paths in the build directory. */
+function pathsToFetch({ arch, buildHost }: Request, parts: PartsToBuild): string[] {
+  return [
+    ...[archOf(arch).image.path, '.config'],
+    ...(parts.supportsModules ? [KERNEL_BUILD_DIR] : []),
+    ...(parts.hasModules ? [INSTALLED_MODULES] : []),
+    ...(buildHost?.vmlinux ? ['vmlinux'] : []),
   ]
-  await host.fetch(out, wanted, draft, cancel)
-  const read = async (name: string) => (await host.read(name)) ?? ''
-  const kernel: Kernel = {
+}
+
+async function fetchedKernel(build: RemoteBuild, parts: PartsToBuild, config: Config): Promise<BuiltKernel> {
+  const { host, out, fetched } = build
+  const { request } = build.context
+  const read = async (path: string) => (await host.read(path)) ?? ''
+  return {
     arch: request.arch,
-    release: (await read(join(out, 'include/config/kernel.release'))).trim(),
+    release: (await read(join(out, KERNEL_RELEASE))).trim(),
     configHash: config.hash,
-    configBase: request.configBase.kind,
     compiler: host.toolchain.compiler,
-    image: join(draft, image.path),
-    vmlinux: join(draft, 'vmlinux'),
+    image: join(fetched, archOf(request.arch).image.path),
+    vmlinux: join(fetched, 'vmlinux'),
     vmlinuxHash: await host.hash(join(out, 'vmlinux')),
-    ...(hasModules ? { modules: join(draft, '.modules') } : {}),
-    ...(takesModules ? { kernelBuildDir: { archive: join(draft, devel) } } : {}),
+    ...(parts.hasModules ? { modules: join(fetched, INSTALLED_MODULES) } : {}),
+    ...(parts.supportsModules ? { kernelBuildDir: { archive: join(fetched, KERNEL_BUILD_DIR) } } : {}),
     reused: false,
     builtOn: host.host,
-    ...(request.ccache && host.ccache ? { ccache: countCcache(await read(stats)) } : {}),
+    ...(request.ccache && host.ccache ? { ccache: countCcache(await read(statsLog(build))) } : {}),
   }
-  return { kernel, out: draft, steps }
 }
 
 /**
- * The path of vmlinux: fetched from the build host into `directory` if it is not here. Undefined, after a warning, where
- * the build host has another one by now, or is out of reach: then stacks are shown without lines.
+ * The path of vmlinux, which is fetched from the build host into `directory` if it is not on this machine. Undefined,
+ * after a warning, where the build host has built another kernel since or cannot be reached.
  */
 export async function fetchVmlinux(
   request: Request,
@@ -149,28 +200,21 @@ export async function fetchVmlinux(
   log: Log,
   cancel?: AbortSignal,
 ): Promise<string | undefined> {
-  const here = await stat(kernel.vmlinux).then(
-    () => true,
-    () => false,
-  )
-  if (here) return kernel.vmlinux
-  const why = (sentence: string) =>
-    log.warning(`${sentence} Stacks have no lines, and the vmcore cannot be opened.`)
-  if (!request.buildHost) {
-    why(
+  if (await stat(kernel.vmlinux).catch(() => undefined)) return kernel.vmlinux
+  const unavailable = (reason: string): undefined => {
+    log.warning(`${reason} Stacks have no lines, and the vmcore cannot be opened.`)
+  }
+  if (!request.buildHost)
+    return unavailable(
       `vmlinux of this kernel is on ${kernel.builtOn ?? 'the build host'}: give build-host to have it fetched.`,
     )
-    return undefined
-  }
   let host: BuildHost | undefined
   const draft = await mkdtemp(join(directory, '.vmlinux-'))
   try {
-    host = await openBuildHost(request.buildHost, request.arch, line => log.info(line), cancel)
+    host = await openBuildHost(request.buildHost, request.arch, log.info, cancel)
     const out = outOf(request)
-    if ((await host.hash(join(out, 'vmlinux'))) !== kernel.vmlinuxHash) {
-      why(`${host.host} has built another kernel since.`)
-      return undefined
-    }
+    if ((await host.hash(join(out, 'vmlinux'))) !== kernel.vmlinuxHash)
+      return unavailable(`${host.host} has built another kernel since.`)
     log.info(`vmlinux is fetched from ${host.host}.`)
     await host.fetch(out, ['vmlinux'], draft, cancel)
     const path = join(directory, FILES.vmlinux)
@@ -178,8 +222,7 @@ export async function fetchVmlinux(
     return path
   } catch (error) {
     if (cancel?.aborted) throw error
-    why(`vmlinux could not be fetched: ${messageOf(error)}`)
-    return undefined
+    return unavailable(`vmlinux could not be fetched: ${messageOf(error)}`)
   } finally {
     await host?.close()
     await rm(draft, { recursive: true, force: true })

@@ -2,66 +2,74 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { InfraError } from '../errors.js'
+import { type Cleanup, cleanupStack } from '../host/cleanup.js'
 import { type Command, describeEnd, type Finished, lastLines, run } from '../host/processes.js'
 import { shellQuote } from '../host/shell-quote.js'
 import type { BuildHostRequest } from '../request/request.js'
-import { type Agent, startAgent } from './ssh-agent.js'
+import { startAgent } from './ssh-agent.js'
 
 /** ssh's own status for a connection that was not made, or was lost (ssh(1), EXIT STATUS). */
 const SSH_FAILED = 255
 
-/** What ssh says of a connection that fails, and what a person can do about it. */
-const CONNECTION: readonly (readonly [RegExp, (host: string) => string])[] = [
+/** Messages of ssh about a connection that failed, and what the user can do about each. */
+const CONNECTION_ERRORS: readonly (readonly [RegExp, (host: string) => string])[] = [
   [
     /Host key verification failed|No \S+ host key is known/,
     host =>
-      `The host key of ${host} is not known here, or is another one than it was: compare it, and run \`ssh ${host}\` once or give build-host-known-hosts.`,
+      `The host key of ${host} is unknown or has changed: verify it, then run \`ssh ${host}\` once or give build-host-known-hosts.`,
   ],
   [
     /Permission denied \(/,
     host =>
-      `${host} lets nobody in with the keys that are here: check the user's name and authorized_keys there.`,
+      `${host} refused this user and key (permission denied): check the user's name and its authorized_keys on that machine.`,
   ],
-  [/Could not resolve hostname/, host => `${host} is no name of a machine that can be found from here.`],
+  [/Could not resolve hostname/, host => `The host name of ${host} could not be resolved.`],
   [
     /Connection (?:refused|timed out)|No route to host|Network is unreachable/,
     host => `${host} does not answer on its ssh port.`,
   ],
 ]
 
+/** Messages of a full disk or an exceeded quota. */
+const DISK_FULL = /No space left on device|Disk quota exceeded/
+
 /**
- * Runs words as they are, and ends them with all that they started when the connection ends: what comes over stdin is
- * nothing, but its end is the end of ssh here. One line, for login shells that are not POSIX.
+ * Runs its arguments as a command, and ends it with all processes that it started when the connection ends: nothing is
+ * read from stdin but its end, which is the end of the local ssh. One line, for login shells that are not POSIX.
  */
-const LIFELINE =
+const END_WITH_CONNECTION =
   'exec 3<&0; (exec >/dev/null 2>&1; cat <&3; trap "" TERM; kill -s TERM 0; sleep 2; kill -s KILL 0) & watch=$!; ' +
   '"$@" 3<&- </dev/null; status=$?; kill $watch 2>/dev/null; exit $status'
 
-/** A machine that is reached by ssh, over one connection for all commands. */
-export interface Ssh {
-  /** as it was asked for */
-  host: string
-  /**
-   * Runs a script of a POSIX shell there, with words as its arguments; it ends with the connection. Throws InfraError
-   * where the connection fails; the script's own failure is returned.
-   */
-  run(script: string, words?: readonly string[], call?: RemoteCall): Promise<Finished>
-  /** The same, with its standard output in a file here. */
-  download(file: string, script: string, words?: readonly string[], call?: RemoteCall): Promise<Finished>
-  /** What git is to use for its connections. */
-  gitEnvironment(): NodeJS.ProcessEnv
-  close(): Promise<void>
-}
-
 export type RemoteCall = Pick<Command, 'cancel' | 'deadline' | 'onLine' | 'onData' | 'input' | 'keep'>
 
-/** Connects to the build host. Nothing is asked on the way; the first command shows whether it can be reached. */
-export async function openSsh(request: BuildHostRequest): Promise<Ssh> {
-  const { destination: host, key, knownHosts } = request
-  // the path of a socket has 108 bytes at most (unix(7))
-  const directory = await mkdtemp(join(tmpdir(), 'kcssh-'))
-  let agent: Agent | undefined
-  const options = [
+/**
+ * Connects to the build host. ssh does not prompt for anything; the first command shows whether the host can be reached.
+ * Throws InfraError if the private key cannot be used.
+ */
+export async function openSsh({ destination, key, knownHosts }: BuildHostRequest): Promise<Ssh> {
+  const cleanup = cleanupStack()
+  try {
+    // the path of a socket has 108 bytes at most (unix(7))
+    const directory = await mkdtemp(join(tmpdir(), 'kcssh-'))
+    cleanup.defer(() => rm(directory, { recursive: true, force: true }))
+    const options = connectionOptions(directory)
+    if (knownHosts.length > 0) options.push(...(await knownHostsOptions(directory, knownHosts)))
+    if (key !== undefined) {
+      const agent = await startAgent(key, join(directory, 'agent'))
+      cleanup.defer(agent.end)
+      options.push(`IdentityAgent=${agent.socket}`)
+    }
+    return new Ssh(destination, options, cleanup)
+  } catch (error) {
+    await cleanup.run()
+    throw error
+  }
+}
+
+/** Options of ssh_config(5); `directory` gets the socket of the connection. */
+function connectionOptions(directory: string): string[] {
+  return [
     'BatchMode=yes',
     'ConnectTimeout=20',
     // a connection that is lost is noticed within half a minute
@@ -72,72 +80,95 @@ export async function openSsh(request: BuildHostRequest): Promise<Ssh> {
     `ControlPath=${join(directory, 's')}`,
     'LogLevel=ERROR',
   ]
-  try {
-    if (knownHosts.length > 0) {
-      const file = join(directory, 'known_hosts')
-      await writeFile(file, knownHosts.map(line => `${line}\n`).join(''), { mode: 0o600 })
-      options.push(
-        `UserKnownHostsFile=${file}`,
-        'GlobalKnownHostsFile=/dev/null',
-        'StrictHostKeyChecking=yes',
-      )
-    }
-    if (key !== undefined) {
-      agent = await startAgent(key, join(directory, 'agent'))
-      options.push(`IdentityAgent=${agent.socket}`)
-    }
-  } catch (error) {
-    await rm(directory, { recursive: true, force: true })
-    throw error
+}
+
+/** Options that accept these host keys and no others; `lines` are those of known_hosts(5). */
+async function knownHostsOptions(directory: string, lines: readonly string[]): Promise<string[]> {
+  const file = join(directory, 'known_hosts')
+  await writeFile(file, lines.map(line => `${line}\n`).join(''), { mode: 0o600 })
+  return [`UserKnownHostsFile=${file}`, 'GlobalKnownHostsFile=/dev/null', 'StrictHostKeyChecking=yes']
+}
+
+/** A machine that is reached by ssh, over one connection for all commands. */
+export class Ssh {
+  private readonly sshArgs: readonly string[]
+
+  constructor(
+    /** as the request names it */
+    readonly host: string,
+    options: readonly string[],
+    private readonly cleanup: Cleanup,
+  ) {
+    this.sshArgs = options.flatMap(option => ['-o', option])
   }
-  const words = options.flatMap(option => ['-o', option])
-  const remote = (script: string, args: readonly string[], lifeline: boolean) => {
-    const inner = ['sh', '-c', script, 'kernelcraft', ...args]
-    const all = lifeline ? ['sh', '-c', LIFELINE, 'kernelcraft', ...inner] : inner
-    return [...words, '--', host, all.map(shellQuote).join(' ')]
+
+  /**
+   * Runs a script of a POSIX shell on the host, with `args` as its arguments; it ends with the connection. Throws
+   * InfraError where the connection fails; the script's own failure is returned.
+   */
+  async run(script: string, args: readonly string[] = [], call: RemoteCall = {}): Promise<Finished> {
+    return await this.call('ssh', this.remoteCommand(script, args, call.input === undefined), call)
   }
-  const call = async (
+
+  /** The same, with its standard output written to a file of this machine. */
+  async download(
     file: string,
-    args: readonly string[],
-    { input, ...more }: RemoteCall,
-  ): Promise<Finished> => {
+    script: string,
+    args: readonly string[] = [],
+    call: RemoteCall = {},
+  ): Promise<Finished> {
+    const command = this.remoteCommand(script, args, true)
+    return await this.call('sh', ['-c', 'exec ssh "$@" > "$0"', file, ...command], call)
+  }
+
+  /** Environment with which git uses the same connection. */
+  gitEnvironment(): NodeJS.ProcessEnv {
+    return { GIT_SSH_COMMAND: ['ssh', ...this.sshArgs].map(shellQuote).join(' ') }
+  }
+
+  async close(): Promise<void> {
+    await run({ file: 'ssh', args: [...this.sshArgs, '-O', 'exit', '--', this.host], deadline: 10 })
+    await this.cleanup.run()
+  }
+
+  private remoteCommand(script: string, args: readonly string[], endWithConnection: boolean): string[] {
+    const command = ['sh', '-c', script, 'kernelcraft', ...args]
+    const all = endWithConnection ? ['sh', '-c', END_WITH_CONNECTION, 'kernelcraft', ...command] : command
+    return [...this.sshArgs, '--', this.host, all.map(shellQuote).join(' ')]
+  }
+
+  private async call(file: string, args: readonly string[], call: RemoteCall): Promise<Finished> {
+    const { input, ...more } = call
     const end = await run({
       file,
       args,
       environment: 'network',
-      // an open pipe: its end, whatever ends us, is the end of what runs there
+      // An open pipe, which ends with this process however it ends: then the remote command ends as well.
       ...(input === undefined ? { holdInput: true } : { input }),
       ...more,
     })
-    if (end.startError) throw new InfraError('ssh is not installed here: install the OpenSSH client.')
-    if (end.status === SSH_FAILED) throw connectionError(host, end)
+    if (end.startError)
+      throw new InfraError('ssh is not installed on this machine: install the OpenSSH client.')
+    if (end.status === SSH_FAILED) throw connectionError(this.host, end)
     return end
   }
-  return {
-    host,
-    run: (script, args = [], more = {}) => call('ssh', remote(script, args, more.input === undefined), more),
-    download: (file, script, args = [], more = {}) =>
-      call('sh', ['-c', 'exec ssh "$@" > "$0"', file, ...remote(script, args, true)], more),
-    gitEnvironment: () => ({ GIT_SSH_COMMAND: ['ssh', ...words].map(shellQuote).join(' ') }),
-    async close() {
-      await run({ file: 'ssh', args: [...words, '-O', 'exit', '--', host], deadline: 10 })
-      await agent?.end()
-      await rm(directory, { recursive: true, force: true })
-    },
-  }
 }
 
-/** A connection that failed, in one sentence; also of a git that used it. */
+/** A connection that failed, in one sentence; also the connection of a git that used it. */
 export function connectionError(host: string, end: Pick<Finished, 'stderr'>): InfraError {
-  const [, sentence] = CONNECTION.find(([pattern]) => pattern.test(end.stderr)) ?? []
-  const words = lastLines(end.stderr, 3)
-  return new InfraError(sentence?.(host) ?? `The connection to ${host} was lost.`, words)
+  const [, sentence] = CONNECTION_ERRORS.find(([pattern]) => pattern.test(end.stderr)) ?? []
+  return new InfraError(sentence?.(host) ?? `The connection to ${host} was lost.`, lastLines(end.stderr, 3))
 }
 
-/** Throws InfraError unless the command succeeded; a full disk over there has a sentence of its own. */
-export function mustSucceed(ssh: Ssh, what: string, end: Finished): Finished {
+/** Throws InfraError if a command that failed on the host met a full disk. */
+export function checkRemoteDisk(host: string, end: Pick<Finished, 'stderr'>): void {
+  if (DISK_FULL.test(end.stderr))
+    throw new InfraError(`The disk of ${host} is full: make room for ~/.kernelcraft there.`)
+}
+
+/** Throws InfraError unless the command succeeded. `what` names the command and begins the sentence. */
+export function mustSucceed({ host }: Ssh, what: string, end: Finished): Finished {
   if (end.status === 0) return end
-  if (/No space left on device|Disk quota exceeded/.test(end.stderr))
-    throw new InfraError(`The disk of ${ssh.host} is full: make room for ~/.kernelcraft there.`)
-  throw new InfraError(`${what} failed on ${ssh.host}: ${describeEnd('it', end)}.`, lastLines(end.stderr, 5))
+  checkRemoteDisk(host, end)
+  throw new InfraError(`${what} failed on ${host}: ${describeEnd('it', end)}.`, lastLines(end.stderr, 5))
 }

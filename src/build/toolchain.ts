@@ -4,11 +4,11 @@ import { hashFile, sha256 } from '../host/hash.js'
 import { run } from '../host/processes.js'
 import { which } from '../host/tools.js'
 
-/** What compiles. */
+/** The tools that compile a kernel. */
 export interface Toolchain {
   /** first line of the compiler's --version */
   compiler: string
-  /** each tool that a kernel follows from: the first line of its --version, and a hash of the program itself */
+  /** each tool that the kernel depends on: the first line of its --version, and a hash of the program itself */
   identity: Readonly<Record<string, string>>
 }
 
@@ -17,7 +17,7 @@ async function firstLine(file: string): Promise<string> {
   return end.stdout.split('\n', 1)[0]?.trim() ?? ''
 }
 
-/** What make is told of the architecture and its compilers; `prefix` is theirs on the machine that builds. */
+/** make's arguments for the architecture and its compilers; `prefix` is that of the compilers' names where they run. */
 export function toolArguments(arch: ArchName, ccache: boolean, prefix = crossPrefix(arch)): string[] {
   return [
     ...(prefix ? [`ARCH=${archOf(arch).linux}`, `CROSS_COMPILE=${prefix}`] : []),
@@ -25,7 +25,7 @@ export function toolArguments(arch: ArchName, ccache: boolean, prefix = crossPre
   ]
 }
 
-/** Tools that make the kernel, and those that Kconfig asks for their version (scripts/Kconfig.include, init/Kconfig). */
+/** Tools that build the kernel, and those whose version Kconfig reads (scripts/Kconfig.include, init/Kconfig). */
 export const TARGET_TOOLS = ['gcc', 'as', 'ld', 'objcopy'] as const
 export const OTHER_TOOLS = ['pahole', 'rustc', 'bindgen'] as const
 
@@ -46,7 +46,7 @@ async function identify(tool: string): Promise<{ version: string; hash: string }
   return { version: version ?? '', hash: sha256(JSON.stringify(hashes)).slice(0, 12) }
 }
 
-/** Finds out what this machine compiles for that architecture with. Nothing is compiled. */
+/** Finds this machine's tools for an architecture. Nothing is compiled. */
 export async function findToolchain(arch: ArchName): Promise<Toolchain> {
   const prefix = crossPrefix(arch)
   const wanted = [
@@ -56,9 +56,11 @@ export async function findToolchain(arch: ArchName): Promise<Toolchain> {
   const found = await Promise.all(
     wanted.map(async ([tool, program]) => [tool, await identify(program)] as const),
   )
-  const there = found.flatMap(([tool, is]) => (is ? [[tool, is] as const] : []))
+  const installed = found.flatMap(([tool, is]) => (is ? [[tool, is] as const] : []))
   return {
-    compiler: there.find(([tool]) => tool === 'gcc')?.[1].version ?? '',
-    identity: Object.fromEntries(there.map(([tool, { version, hash }]) => [tool, `${version} [${hash}]`])),
+    compiler: installed.find(([tool]) => tool === 'gcc')?.[1].version ?? '',
+    identity: Object.fromEntries(
+      installed.map(([tool, { version, hash }]) => [tool, `${version} [${hash}]`]),
+    ),
   }
 }

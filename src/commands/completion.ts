@@ -1,26 +1,42 @@
-import { type Flag, runFlags, type Shell, VERBS, type Verb } from './verbs.js'
+import { parseChoice } from '../request/values.js'
+import { print } from './stdio.js'
+import { type Flag, runFlags, SHELLS, type Shell, VERBS, type Verb, type VerbOptions } from './verbs.js'
 
-/** Completion for a shell, as a script that it reads; made of the tables of options and verbs. */
-export function completion(shell: Shell): string {
+/** `kc completion SHELL`. */
+export async function completionCommand(_: VerbOptions, shell: string): Promise<number> {
+  print(completion(parseChoice('shell', shell, SHELLS)))
+  return 0
+}
+
+/** The completion script for a shell, from the tables of options and verbs. */
+function completion(shell: Shell): string {
   return { bash, zsh, fish }[shell]()
 }
 
 const dashes = ({ name, letter }: Flag): string[] => [...(letter ? [`-${letter}`] : []), `--${name}`]
 const isPath = (value: string | undefined) => value === 'FILE' || value === 'DIR' || value === 'HOST[=GUEST]'
-/** Names of the guests that run, in any shell. */
+/** A command that prints the names of running guests, in any shell. */
 const GUESTS = "kc ps 2>/dev/null | tail -n +2 | cut -d ' ' -f 1"
 const firstWords = [...new Set(VERBS.map(({ words }) => words[0] ?? ''))]
 const secondWords = (first: string) =>
   VERBS.flatMap(({ words }) => (words[0] === first && words[1] ? [words[1]] : []))
 
+/** A command of bash that completes the value of a flag. */
+function bashValue({ choices, keywords, value }: Flag): string {
+  const words = choices ?? keywords
+  const list = words ? `COMPREPLY=($(compgen -W '${words.join(' ')}' -- "$cur"))` : ''
+  if (choices) return list
+  // default: file names where the words do not match
+  if (keywords) return `${list}; compopt -o default`
+  if (value === 'DIR') return 'compopt -o dirnames'
+  return isPath(value) ? 'compopt -o default' : ':'
+}
+
 function bash(): string {
   const flags = runFlags()
   const values = flags.flatMap(flag => {
     if (flag.value === undefined || flag.optional) return []
-    const words = flag.choices ? `COMPREPLY=($(compgen -W '${flag.choices.join(' ')}' -- "$cur"))` : ''
-    const paths =
-      flag.value === 'DIR' ? 'compopt -o dirnames' : isPath(flag.value) ? 'compopt -o default' : ':'
-    return [`    ${dashes(flag).join('|')}) ${words || paths}; return ;;`]
+    return [`    ${dashes(flag).join('|')}) ${bashValue(flag)}; return ;;`]
   })
   const verbs = VERBS.map(verb => {
     const own = verb.flags.flatMap(dashes).join(' ')
@@ -34,7 +50,7 @@ _kc() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
   local verb=\${COMP_WORDS[1]} second=\${COMP_WORDS[2]} index
   COMPREPLY=()
-  # behind -- it is the guest's command
+  # after -- follows the guest's command
   for ((index = 1; index < COMP_CWORD; index++)); do
     [ "\${COMP_WORDS[index]}" = -- ] && return
   done
@@ -60,16 +76,17 @@ complete -F _kc kc
 /** Text inside an _arguments specification. */
 const zshText = (text: string) => text.replace(/[[\]:\\]/g, '\\$&').replaceAll("'", "'\\''")
 
+/** The action of an _arguments specification that completes the value of a flag. */
+function zshAction({ choices, keywords, value }: Flag): string {
+  if (choices) return `(${choices.join(' ')})`
+  if (keywords) return `{_alternative "values\\:value\\:(${keywords.join(' ')})" "files\\:file\\:_files"}`
+  if (value === 'DIR') return '_files -/'
+  return isPath(value) ? '_files' : ' '
+}
+
 function zshSpec(flag: Flag): string[] {
-  const action = flag.choices
-    ? `(${flag.choices.join(' ')})`
-    : flag.value === 'DIR'
-      ? '_files -/'
-      : isPath(flag.value)
-        ? '_files'
-        : ' '
   const value =
-    flag.value === undefined ? '' : `${flag.optional ? '::' : ':'}${zshText(flag.value)}:${action}`
+    flag.value === undefined ? '' : `${flag.optional ? '::' : ':'}${zshText(flag.value)}:${zshAction(flag)}`
   return dashes(flag).map(name => `    '*${name}[${zshText(flag.help)}]${value}'`)
 }
 
@@ -123,14 +140,15 @@ if [ "$funcstack[1]" = _kc ]; then _kc "$@"; else compdef _kc kc; fi
 const fishQuote = (text: string) => `'${text.replace(/[\\']/g, '\\$&')}'`
 
 function fishFlag(flag: Flag, condition: string): string {
-  const words = [
+  const args = [
     ...(flag.letter ? ['-s', flag.letter] : []),
     ...['-l', flag.name, '-d', fishQuote(flag.help)],
     ...(flag.value !== undefined && !flag.optional ? ['-r'] : []),
     ...(flag.choices ? ['-f', '-a', fishQuote(flag.choices.join(' '))] : []),
-    ...(isPath(flag.value) ? ['-F'] : []),
+    ...(flag.keywords ? ['-a', fishQuote(flag.keywords.join(' '))] : []),
+    ...(isPath(flag.value) || flag.keywords ? ['-F'] : []),
   ]
-  return `complete -c kc -n ${fishQuote(condition)} ${words.join(' ')}`
+  return `complete -c kc -n ${fishQuote(condition)} ${args.join(' ')}`
 }
 
 function fish(): string {

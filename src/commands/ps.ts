@@ -1,11 +1,20 @@
 import { guestName, type RunningGuest, runningGuests } from '../host/registry.js'
 import { seconds } from '../report/summary.js'
+import { print } from './stdio.js'
+import type { VerbOptions } from './verbs.js'
 
-/** Guests as `kc ps` lists them, the one that started first first. */
-export interface ListedGuest {
-  /** what kc -d takes */
+/** `kc ps`: the running guests. */
+export async function psCommand({ json }: VerbOptions): Promise<number> {
+  const guests = listGuests()
+  print(json ? `${JSON.stringify({ guests })}\n` : psText(guests))
+  return 0
+}
+
+/** A guest as `kc ps` lists it. */
+interface ListedGuest {
+  /** the name that kc -d and kc attach take */
   name: string
-  /** of the kc that runs it */
+  /** of the kc process that runs it */
   pid: number
   release: string
   accel: RunningGuest['accel']
@@ -15,18 +24,17 @@ export interface ListedGuest {
   runDirectory: string
 }
 
-export const listGuests = (): ListedGuest[] =>
+/** The running guests, in the order in which they started. */
+const listGuests = (): ListedGuest[] =>
   runningGuests().map(guest => {
     const { owner, release, accel, since, command, runDirectory } = guest
     return { name: guestName(guest), pid: owner.pid, release, accel, since, command, runDirectory }
   })
 
-export const psJson = (guests: readonly ListedGuest[]): string => `${JSON.stringify({ guests })}\n`
-
-/** A table for a person; nothing but a sentence if no guest runs. */
-export function psText(guests: readonly ListedGuest[], now = Date.now()): string {
-  if (guests.length === 0) return 'No guest of kc runs here.\n'
-  const rows = guests.map(({ name, pid, release, accel, since, command, runDirectory }) => [
+/** A table of guests; a sentence if none runs. */
+function psText(guests: readonly ListedGuest[], now = Date.now()): string {
+  if (guests.length === 0) return 'No guest of kc is running.\n'
+  const rows = guests.map(({ name, pid, release, accel, since, command = '', runDirectory }) => [
     name,
     String(pid),
     release,

@@ -1,32 +1,41 @@
 import { flagOf, type Option, optionsOf } from '../request/options.js'
 
-/** What kc can do beside a run, and its own flags: with src/options.ts all that help, completion and man page say. */
+/**
+ * The table of kc's verbs, and the flags that are kc's own. Help, completion, the manual page and the command line parser
+ * are derived from it and from src/request/options.ts.
+ */
 
 export interface Flag {
   name: string
   letter?: string
-  /** placeholder of its value; a switch has none */
+  /** placeholder of its value; absent for a switch */
   value?: string
   /** the value may be left out */
   optional?: boolean
   help: string
-  /** words that it takes */
+  /** the values that it takes, where it takes no others */
   choices?: readonly string[]
+  /** values with a meaning of their own, where it takes a path as well */
+  keywords?: readonly string[]
 }
 
 export interface Verb {
-  /** one word, or two */
+  /** one word, or two as in `cache prune` */
   words: readonly string[]
-  /** placeholder of what follows */
+  /** placeholder of its argument */
   argument?: string
-  /** that may be left out */
+  /** the argument may be left out */
   optional?: boolean
-  /** it names a guest that runs */
+  /** the argument names a running guest */
   guests?: boolean
+  /** the values that the argument takes */
   choices?: readonly string[]
   help: string
   flags: readonly Flag[]
 }
+
+/** Options of a verb as commander parsed them, by camel-case name. */
+export type VerbOptions = Readonly<Record<string, unknown>>
 
 /** A verb's argument as help shows it; empty if it takes none. */
 export const argumentText = ({ argument, optional }: Verb): string =>
@@ -35,92 +44,93 @@ export const argumentText = ({ argument, optional }: Verb): string =>
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof SHELLS)[number]
 
-const JSON_FLAG: Flag = { name: 'json', help: 'as one JSON object' }
+const JSON_FLAG: Flag = { name: 'json', help: 'print one JSON object' }
 const ARCH_FLAG: Flag = { name: 'arch', value: 'ARCH', help: 'for kernels of another architecture' }
 
 export const VERBS: readonly Verb[] = [
   {
     words: ['doctor'],
-    help: 'is this machine able? with --install, make it so',
+    help: 'check whether this machine has what kc needs',
     flags: [{ name: 'install', help: 'install what is missing' }, ARCH_FLAG, JSON_FLAG],
   },
   {
     words: ['root', 'create'],
     argument: 'DIR',
-    help: 'a root file system of Debian or Ubuntu, for --root',
+    help: 'create a Debian or Ubuntu root file system, for --root',
     flags: [
-      { ...ARCH_FLAG, help: 'of another architecture' },
-      { name: 'suite', value: 'NAME', help: "of the distribution (default: this machine's)" },
-      { name: 'mirror', value: 'URL', help: 'where its packages are' },
-      { name: 'include', value: 'PACKAGES', help: 'further packages, with commas between' },
+      { ...ARCH_FLAG, help: 'architecture of its packages' },
+      { name: 'suite', value: 'NAME', help: "release of the distribution (default: this machine's)" },
+      { name: 'mirror', value: 'URL', help: 'archive of its packages' },
+      { name: 'include', value: 'PACKAGES', help: 'further packages, separated by commas' },
     ],
   },
-  { words: ['ps'], help: 'guests of kc that run; kc -d NAME dumps one', flags: [JSON_FLAG] },
+  { words: ['ps'], help: 'list running guests; kc -d NAME dumps one', flags: [JSON_FLAG] },
   {
     words: ['attach'],
     argument: 'NAME',
     optional: true,
     guests: true,
-    help: 'one more shell in a guest that runs',
+    help: 'open another shell in a running guest',
     flags: [],
   },
-  { words: ['smoke'], help: "the demonstration, with the distribution's kernel", flags: [] },
-  { words: ['cache'], help: 'kernels that were built and are kept', flags: [JSON_FLAG] },
+  { words: ['smoke'], help: "set this machine up, and boot the distribution's kernel", flags: [] },
+  { words: ['cache'], help: 'list the kernels in the cache', flags: [JSON_FLAG] },
   {
     words: ['cache', 'prune'],
-    help: 'remove those not used for longest; without a size, all',
-    flags: [{ name: 'max-size', value: 'SIZE', help: 'keep that much' }, JSON_FLAG],
+    help: 'remove the least recently used ones; without a size, all',
+    flags: [{ name: 'max-size', value: 'SIZE', help: 'size to keep' }, JSON_FLAG],
   },
   {
     words: ['triage'],
     argument: 'FILE',
-    help: 'reports and tests in a console log (- is stdin)',
+    help: 'print findings and tests in a console log (- is stdin)',
     flags: [JSON_FLAG],
   },
   {
     words: ['completion'],
     argument: 'SHELL',
     choices: SHELLS,
-    help: 'what makes that shell complete kc: source <(kc completion bash)',
+    help: 'print completion for a shell: source <(kc completion bash)',
     flags: [],
   },
-  { words: ['man'], help: 'the manual page: kc man | man -l -', flags: [] },
+  { words: ['man'], help: 'print the manual page: kc man | man -l -', flags: [] },
 ]
 
-/** Flags of kc itself, which the action has no inputs for. */
+/** Flags of kc that are not options of a run. */
 export const OWN_FLAGS: readonly Flag[] = [
   {
     letter: 'i',
     name: 'init',
     value: 'DIR',
     optional: true,
-    help: 'make a repository and check the tree of -r out',
+    help: 'create a repository and check out the tree of -r',
   },
-  { letter: 'x', name: 'clean', help: 'remove what is kept for a checkout, or on a build host' },
+  { letter: 'x', name: 'clean', help: 'remove what kc keeps for a checkout, or on a build host' },
   {
     letter: 'd',
     name: 'dump',
     value: 'NAME',
     optional: true,
-    help: 'dump a running guest, which goes on, and open the dump',
+    help: 'dump a running guest, which continues, and open the dump',
   },
-  { name: 'dump-file', value: 'FILE', help: 'save that dump instead' },
-  { letter: 'v', name: 'verbose', help: 'show what tools and the console say' },
+  { name: 'dump-file', value: 'FILE', help: 'save that dump to a file instead' },
+  { letter: 'v', name: 'verbose', help: 'show the output of tools and the console' },
   { letter: 'V', name: 'version', help: 'show the version' },
-  { letter: 'h', name: 'help', help: 'show this' },
+  { letter: 'h', name: 'help', help: 'show this help' },
 ]
 
 /** An option of a run as a flag. */
 export function asFlag(option: Option): Flag {
-  const { letter, kind, value, help, choices } = option
+  const { letter, kind, value, help, choices, keywords } = option
   return {
     name: flagOf(option),
     ...(letter ? { letter } : {}),
     ...(kind === 'switch' ? {} : { value: value ?? 'VALUE' }),
     help,
     ...(choices ? { choices } : {}),
+    ...(keywords ? { keywords } : {}),
   }
 }
 
-/** All flags that a run takes. */
+/** All flags of kc without a verb. */
 export const runFlags = (): Flag[] => [...optionsOf('kc').map(asFlag), ...OWN_FLAGS]

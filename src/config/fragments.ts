@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { InputError } from '../errors.js'
 import { bundledPath, isBundled } from '../request/bundled-fragments.js'
-import type { Request } from '../request/request.js'
+import type { ConfigBase, Request } from '../request/request.js'
 
-/** One option that somebody asked for. */
+/** One option that the request sets, or KernelCraft itself. */
 export interface RequestedOption {
   /** without CONFIG_ */
   name: string
@@ -12,10 +12,12 @@ export interface RequestedOption {
   value: string
   /** `FILE:LINE`, or the input it came from */
   origin: string
-  /** ours, or the user's: the user's word is final and has to hold */
+  /** The user's option has to hold; KernelCraft's own gives way to it. */
   requestedBy: 'kernelcraft' | 'user'
-  /** one of ours that not every tree has: where there is no such option, nothing is lost */
+  /** a bundled one that not every tree has: where there is no such option, nothing is lost */
   optional?: boolean
+  /** a bundled one that is requested only where the option of this name would be lost without it */
+  fallbackFor?: string
 }
 
 const SET = /^CONFIG_([A-Za-z0-9_]+)=(.*)$/
@@ -35,66 +37,89 @@ export function parseConfigLine(
   const set = SET.exec(line)
   if (!set?.[1] || !VALUE.test(set[2] ?? '')) {
     throw new InputError(
-      `${origin}: ${JSON.stringify(line)} is no config line; write CONFIG_NAME=y, =m, =n, =number or ="text".`,
+      `${origin}: ${JSON.stringify(line)} is not a config line; write CONFIG_NAME=y, =m, =n, =number or ="text".`,
     )
   }
   return { name: set[1], value: set[2] ?? '', origin, requestedBy }
 }
 
+/** Parses a fragment; `shown` is its name in messages. */
 function parseFile(path: string, shown: string, by: RequestedOption['requestedBy']): RequestedOption[] {
   return readFileSync(path, 'utf8')
     .split('\n')
     .flatMap((line, index) => parseConfigLine(line, `${shown}:${index + 1}`, by) ?? [])
 }
 
-/** A comment of our fragments that says of the option below it that not every tree, or not for every machine, has it. */
-const SOMEWHERE = /^# where there is one\b/
+/** A comment of a bundled fragment: of the option below it not every tree, or not every machine, has one. */
+const OPTIONAL = /^# where there is one\b/
+/** The same: the option below it is requested only where the named one would be lost without it. */
+const FALLBACK = /^# where CONFIG_(\w+) depends on \w+\b/
 
-function bundled(name: string, by: RequestedOption['requestedBy'] = 'kernelcraft'): RequestedOption[] {
+function bundled(
+  name: string,
+  requestedBy: RequestedOption['requestedBy'] = 'kernelcraft',
+): RequestedOption[] {
   const path = bundledPath(name)
   const lines = readFileSync(path, 'utf8').split('\n')
-  return parseFile(path, `kernelcraft/${name}.config`, by).map(ask => {
-    const before = lines[Number(ask.origin.split(':').pop()) - 2] ?? ''
-    return SOMEWHERE.test(before) ? { ...ask, optional: true } : ask
+  return parseFile(path, `kernelcraft/${basename(path)}`, requestedBy).map(option => {
+    const comment = lines[Number(option.origin.split(':').pop()) - 2] ?? ''
+    const fallbackFor = FALLBACK.exec(comment)?.[1]
+    return {
+      ...option,
+      ...(OPTIONAL.test(comment) ? { optional: true } : {}),
+      ...(fallbackFor === undefined ? {} : { fallbackFor }),
+    }
   })
 }
 
-/** Everything that the request asks of Kconfig, in the order in which it is said; the last word on a name wins. */
+/**
+ * The bundled fragments of each configuration base, `*` is the architecture; a configuration that the user brings is
+ * taken as it is.
+ */
+const BASES: Readonly<Partial<Record<ConfigBase['kind'], readonly string[]>>> = {
+  tiny: ['base/tiny'],
+  minimal: ['base/tiny', 'base/userspace', 'base/userspace-*'],
+  defconfig: ['base/tiny', 'base/userspace', 'base/userspace-*'],
+}
+
+/** Everything that the request passes to Kconfig, in order; the last entry of a name counts. */
 export function requestedOptions(request: Request): RequestedOption[] {
-  // a configuration that somebody else chose is taken as it is
-  const ours = request.configBase.kind === 'minimal' || request.configBase.kind === 'defconfig'
-  const base = ours
+  const fragments = BASES[request.configBase.kind]
+  const base = fragments
     ? [
-        ...bundled('common'),
-        ...bundled('crash-dump'),
-        // has the last word on what its machine lacks
-        ...bundled(request.arch),
-        ...(request.debugInfo === 'full' ? bundled('debug-info') : []),
-      ]
+        // not every architecture has one of its own
+        ...fragments
+          .map(name => name.replace('*', request.arch))
+          .filter(name => existsSync(bundledPath(name))),
+        'crash-dump',
+        // after the base: it unsets what its machine lacks
+        request.arch,
+        ...(request.debugInfo === 'full' ? ['debug-info'] : []),
+      ].flatMap(name => bundled(name))
     : []
-  const fragments = request.fragments.flatMap(fragment =>
+  const own = request.fragments.flatMap(fragment =>
     isBundled(fragment) ? bundled(fragment, 'user') : parseFile(fragment, basename(fragment), 'user'),
   )
   const items = request.configItems.flatMap((item, index) => {
-    const ask = parseConfigLine(item, `config-items:${index + 1}`, 'user')
-    return ask ?? []
+    const option = parseConfigLine(item, `config-items:${index + 1}`, 'user')
+    return option ?? []
   })
-  return [...base, ...fragments, ...items]
+  return [...base, ...own, ...items]
 }
 
-/** The last word on each name. */
-export function lastOfEachName(asks: readonly RequestedOption[]): RequestedOption[] {
-  return [...new Map(asks.map(ask => [ask.name, ask])).values()]
+/** The last option of each name, which is the one that counts. */
+export function lastOfEachName(options: readonly RequestedOption[]): RequestedOption[] {
+  return [...new Map(options.map(option => [option.name, option])).values()]
 }
 
-/** Asks as the lines of a .config. */
-export function toConfig(asks: readonly RequestedOption[]): string {
-  return asks
+/** Options as the lines of a .config. */
+export function toConfig(options: readonly RequestedOption[]): string {
+  return options
     .map(({ name, value }) => (value === 'n' ? `# CONFIG_${name} is not set\n` : `CONFIG_${name}=${value}\n`))
     .join('')
 }
 
-/** Values of a resolved .config by name; what is not set is absent. */
+/** Parses a resolved .config: name to value; an option that is not set is absent. */
 export function readConfig(text: string): Map<string, string> {
   const values = new Map<string, string>()
   for (const line of text.split('\n')) {
@@ -104,12 +129,12 @@ export function readConfig(text: string): Map<string, string> {
   return values
 }
 
-/** True if the resolved value is what was asked for; 0x10 is 16. */
-export function holds(ask: RequestedOption, resolved: ReadonlyMap<string, string>): boolean {
-  const value = resolved.get(ask.name) ?? 'n'
-  if (value === ask.value) return true
+/** True if the resolved value is the requested one; 0x10 equals 16. */
+export function holds(option: RequestedOption, resolved: ReadonlyMap<string, string>): boolean {
+  const value = resolved.get(option.name) ?? 'n'
+  if (value === option.value) return true
   // an unset string or number cannot be told from an empty one
-  if (value === 'n' && (ask.value === '""' || ask.value === 'n')) return true
+  if (value === 'n' && (option.value === '""' || option.value === 'n')) return true
   const isNumber = /^-?(?:\d+|0[xX][0-9a-fA-F]+)$/
-  return isNumber.test(value) && isNumber.test(ask.value) && Number(value) === Number(ask.value)
+  return isNumber.test(value) && isNumber.test(option.value) && Number(value) === Number(option.value)
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Why does an option not have the value that was asked for? Linked against the objects of the kernel's own
- * scripts/kconfig, so the answer is Kconfig's. Runs in the build directory, with Kconfig's environment.
+ * Prints why options do not have the values that were requested. Linked against the objects of the kernel's own
+ * scripts/kconfig, so that Kconfig itself decides. Runs in the build directory, with Kconfig's environment.
  *
- * usage: why SYMBOL... ; a block for each symbol:
+ * usage: why SYMBOL... ; prints a block for each symbol:
  *	symbol NAME TYPE VALUE
  *	prompt yes|no
  *	unmet EXPRESSION		a conjunct of its dependencies that does not hold (values in brackets)
- *	selected EXPRESSION		what selects it, so that it cannot be lower
- *	choice				it is one of several, of which another is set
+ *	selected EXPRESSION		what selects it, so that its value cannot be lower
+ *	choice				it belongs to a choice, of which another symbol is set
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +36,7 @@ static void print_unmet(struct expr *e)
 	print_expr("unmet", e);
 }
 
-/* of a long list of selectors, the ones that are at work */
+/* of the list of selectors, which may be long, those that are not n */
 static void print_selectors(struct expr *e)
 {
 	if (e->type == E_OR) {

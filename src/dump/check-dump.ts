@@ -7,16 +7,16 @@ import { describeEnd, lastLines, run } from '../host/processes.js'
 import { findDrgn } from '../host/virtme.js'
 import { drgnArguments } from './debuggers.js'
 import { BadDump } from './flatten.js'
-import { checkPages, type KdumpHead, readHead } from './kdump.js'
+import { checkPages, type KdumpHeader, readHeader } from './kdump.js'
 
 export type CheckedDump =
   | {
       ok: true
       /** `uname -r` of the kernel */
       release: string
-      /** build id of kernel and vmlinux, the same in both; absent if the kernel tells none (before 5.9) */
+      /** build id of both kernel and vmlinux; absent if VMCOREINFO has none (before Linux 5.9) */
       buildId?: string
-      /** `drgn` has read the kernel's memory through it, or only its `format` was looked at, where there is no drgn */
+      /** `drgn`: drgn has read the kernel's memory; `format`: only the file's format was checked, without drgn */
       by: 'drgn' | 'format'
     }
   | {
@@ -28,35 +28,35 @@ export type CheckedDump =
 const DEADLINE_SECONDS = 120
 
 /**
- * Whether a dump is whole, of the kernel that `vmlinux` is, and can be read with it. Never throws for a bad dump, only
- * if it is cancelled.
+ * Checks that a dump is complete, of the same kernel as `vmlinux`, and readable with it. Never throws for a bad dump,
+ * only if it is cancelled.
  */
 export async function checkDump(vmcore: string, vmlinux: string, cancel?: AbortSignal): Promise<CheckedDump> {
-  let head: KdumpHead
+  let header: KdumpHeader
   try {
-    head = await checkFormat(vmcore)
+    header = await checkFormat(vmcore)
   } catch (error) {
     return {
       ok: false,
       reason: error instanceof BadDump ? error.message : `The dump cannot be read: ${messageOf(error)}.`,
     }
   }
-  const release = head.vmcoreinfo.get('OSRELEASE')
+  const release = header.vmcoreinfo.get('OSRELEASE')
   if (!release) {
     return {
       ok: false,
       reason:
-        'The dump does not say what kernel it is of: the kernel died before it had told QEMU, or cannot tell ' +
-        '(CONFIG_FW_CFG_SYSFS, CONFIG_VMCORE_INFO).',
+        'The dump does not name its kernel: the kernel died before it passed its VMCOREINFO to QEMU, or cannot do ' +
+        'so (CONFIG_FW_CFG_SYSFS, CONFIG_VMCORE_INFO).',
     }
   }
-  const buildId = head.vmcoreinfo.get('BUILD-ID')
+  const buildId = header.vmcoreinfo.get('BUILD-ID')
   const expected = await buildIdOf(vmlinux, cancel)
-  if (expected === undefined) return { ok: false, reason: `${vmlinux} is no kernel with a build id.` }
+  if (expected === undefined) return { ok: false, reason: `${vmlinux} is not a kernel with a build id.` }
   if (buildId && buildId !== expected) {
     return {
       ok: false,
-      reason: `The dump is of the kernel with build id ${buildId}, vmlinux has ${expected}.`,
+      reason: `The dump is of a kernel with build id ${buildId}, but vmlinux has ${expected}.`,
     }
   }
   const drgn = await findDrgn()
@@ -73,12 +73,12 @@ export async function checkDump(vmcore: string, vmlinux: string, cancel?: AbortS
   return { ok: false, reason: `drgn cannot read the dump: ${why}.` }
 }
 
-async function checkFormat(vmcore: string): Promise<KdumpHead> {
+async function checkFormat(vmcore: string): Promise<KdumpHeader> {
   const file = await open(vmcore, 'r')
   try {
-    const head = await readHead(file)
-    await checkPages(file, head)
-    return head
+    const header = await readHeader(file)
+    await checkPages(file, header)
+    return header
   } finally {
     await file.close()
   }
@@ -96,19 +96,20 @@ async function buildIdOf(file: string, cancel?: AbortSignal): Promise<string | u
   return parseBuildId(end.stdout)
 }
 
-/** The architecture that an ELF file is for; undefined if it is none of ours (elf(5)). */
+/** The architecture of an ELF file (elf(5)); undefined if it is not a supported one. */
 export async function archOfElf(path: string): Promise<ArchName | undefined> {
   const file = await open(path, 'r')
   try {
-    const head = Buffer.alloc(20)
-    await file.read(head, 0, head.length, 0)
-    const number = head[5] === 2 ? head.readUInt16BE(18) : head.readUInt16LE(18)
-    return ARCH_NAMES.find(name => archOf(name).elf === number)
+    const header = Buffer.alloc(20)
+    await file.read(header, 0, header.length, 0)
+    const machine = header[5] === 2 ? header.readUInt16BE(18) : header.readUInt16LE(18)
+    return ARCH_NAMES.find(name => archOf(name).elf === machine)
   } finally {
     await file.close()
   }
 }
 
+/** The build id in the output of `readelf -n`. */
 export function parseBuildId(text: string): string | undefined {
   return /Build ID: ([0-9a-f]+)/.exec(text)?.[1]
 }

@@ -3,29 +3,29 @@ import { resolve } from 'node:path'
 import { cachePath } from '../host/paths.js'
 import { describeEnd, run } from '../host/processes.js'
 import { which } from '../host/tools.js'
-import { readHead } from './kdump.js'
+import { readHeader } from './kdump.js'
 
 export type CrashProbe =
   | {
       works: true
-      /** what it says of the dump, for crash.txt */
+      /** its output, for crash.txt */
       text: string
     }
   | {
       works: false
       /** one sentence */
       reason: string
-      /** what it says all the same, if that has a stack in it */
+      /** its output, if it has a stack nevertheless */
       partial?: string
     }
 
 const COMMANDS = 'sys\nbt\nbt -a\nps\nq\n'
-/** it answers in five seconds, or loses itself in tables that it does not understand */
+/** it takes five seconds, or does not end because it does not understand the kernel's tables */
 const DEADLINE_SECONDS = 20
 
-/** Where there is one of these, crash is older than the kernel, or does not know a thing that it was built with. */
-const MISUNDERSTANDINGS: readonly [RegExp, (match: RegExpExecArray) => string][] = [
-  [/segmentation violation in gdb/, () => 'it breaks on its debug information'],
+/** Signs that crash is older than the kernel, or does not support an option that the kernel was built with. */
+const FAILURES: readonly [RegExp, (match: RegExpExecArray) => string][] = [
+  [/segmentation violation in gdb/, () => 'it crashes on its debug information'],
   [/invalid structure member offset: (\S+)/, match => `it does not know its structures (${match[1]})`],
   [/invalid structure size: (\S+)/, match => `it does not know its structures (${match[1]})`],
   [/cannot resolve:? "?(\w+)/, match => `it does not find ${match[1]}`],
@@ -36,8 +36,8 @@ const MISUNDERSTANDINGS: readonly [RegExp, (match: RegExpExecArray) => string][]
 const STACK = /^ *#0 \[[0-9a-f]+\] \S+ at /m
 
 /**
- * Whether crash understands a dump of this kernel. It has to be as new as the kernel, and goes on with a part of the
- * truth where it is not: so what it says is judged. Throws only if it is cancelled.
+ * Whether crash understands a dump of this kernel. It has to be as new as the kernel; where it is older it continues and
+ * prints incomplete data, so its output is checked. Throws only if it is cancelled.
  */
 export async function probeCrash(
   vmcore: string,
@@ -45,39 +45,43 @@ export async function probeCrash(
   options: { deadline?: number; cancel?: AbortSignal } = {},
 ): Promise<CrashProbe> {
   const crash = await which('crash')
-  if (!crash) return { works: false, reason: 'There is no crash on this machine.' }
-  const note = await noteOf(crash, vmcore)
-  const before = note && (await readFile(note, 'utf8').catch(() => undefined))
-  if (before) return { works: false, reason: before }
-  const probe = await ask(crash, vmcore, vmlinux, options)
-  if (note && !probe.works && !probe.partial) {
+  if (!crash) return { works: false, reason: 'crash is not installed on this machine.' }
+  const record = await recordPath(crash, vmcore)
+  const recorded = record && (await readFile(record, 'utf8').catch(() => undefined))
+  if (recorded) return { works: false, reason: recorded }
+  const probe = await runCrash(crash, vmcore, vmlinux, options)
+  if (record && !probe.works && !probe.partial) {
     await mkdir(cachePath('crash'), { recursive: true })
-    await writeFile(note, probe.reason)
+    await writeFile(record, probe.reason)
   }
   return probe
 }
 
 /**
- * Where it is noted that this crash knows nothing of kernels of this series, so that it is asked once and not after each
- * run. Another program at the same path is asked anew.
+ * The file that records that this crash does not understand kernels of this series, so that it is run once and not after
+ * each run of KernelCraft. Another version at the same path has another record. Undefined if the series is unknown.
  */
-async function noteOf(crash: string, vmcore: string): Promise<string | undefined> {
+async function recordPath(crash: string, vmcore: string): Promise<string | undefined> {
   try {
     const { mtimeMs, size } = await stat(crash)
-    const file = await open(vmcore)
-    const release = await readHead(file).then(
-      head => head.vmcoreinfo.get('OSRELEASE'),
-      () => undefined,
-    )
-    await file.close()
-    const series = /^\d+\.\d+/.exec(release ?? '')?.[0]
+    const series = /^\d+\.\d+/.exec((await releaseOf(vmcore)) ?? '')?.[0]
     return series && cachePath('crash', `${series}-${Math.floor(mtimeMs)}-${size}`)
   } catch {
     return undefined
   }
 }
 
-async function ask(
+/** `uname -r` of a dump's kernel. Throws if the file is not a dump. */
+async function releaseOf(vmcore: string): Promise<string | undefined> {
+  const file = await open(vmcore)
+  try {
+    return (await readHeader(file)).vmcoreinfo.get('OSRELEASE')
+  } finally {
+    await file.close()
+  }
+}
+
+async function runCrash(
   crash: string,
   vmcore: string,
   vmlinux: string,
@@ -96,11 +100,11 @@ async function ask(
   return judgeCrash(end.stdout, end.stderr)
 }
 
-/** What the output of the commands above shows. */
+/** Whether the output of COMMANDS shows that crash understands the kernel. */
 export function judgeCrash(stdout: string, stderr: string): CrashProbe {
-  const all = `${stdout}\n${stderr}`
-  for (const [pattern, describe] of MISUNDERSTANDINGS) {
-    const match = pattern.exec(all)
+  const output = `${stdout}\n${stderr}`
+  for (const [pattern, describe] of FAILURES) {
+    const match = pattern.exec(output)
     const partial = STACK.test(stdout) ? { partial: printable(stdout) } : {}
     if (match)
       return {
@@ -117,7 +121,7 @@ export function judgeCrash(stdout: string, stderr: string): CrashProbe {
   return { works: true, text: printable(stdout) }
 }
 
-/** Names come from the guest: none of them moves a terminal's cursor. */
+/** Names come from the guest: control characters could act on a terminal. */
 function printable(text: string): string {
   return text.replace(/[^\n\t\x20-\x7e]/g, '?')
 }

@@ -9,18 +9,18 @@ export type DebuggerName = 'drgn' | 'crash'
 export interface Debugger {
   name: DebuggerName
   path: string
-  /** undefined if it did not say */
+  /** undefined if it did not print one */
   version?: string
 }
 
-interface Kind {
+interface DebuggerKind {
   find(): Promise<string | undefined>
   version: RegExp
   /** the arguments that open a dump at its prompt */
   open(vmcore: string, vmlinux: string): string[]
 }
 
-const KINDS: Record<DebuggerName, Kind> = {
+const KINDS: Record<DebuggerName, DebuggerKind> = {
   drgn: {
     find: findDrgn,
     version: /^drgn (\d[\w.+-]*)/m,
@@ -33,11 +33,11 @@ const KINDS: Record<DebuggerName, Kind> = {
   },
 }
 
-/** How to get a debugger where there is none. */
+/** How to get a debugger, for messages. */
 export const HOW_TO_GET =
-  '`kc doctor --install` installs drgn; crash is a package of the distribution, and has to be as new as the kernel.'
+  '`kc doctor --install` installs drgn; crash is a package of the distribution and has to be as new as the kernel.'
 
-/** The debuggers for vmcores that this machine has. */
+/** The installed debuggers that open vmcores. */
 export async function debuggers(): Promise<Debugger[]> {
   const all = await Promise.all(
     Object.entries(KINDS).map(async ([name, kind]): Promise<Debugger[]> => {
@@ -55,17 +55,17 @@ export function openArguments(vmcore: string, vmlinux: string, { name }: Pick<De
   return KINDS[name].open(resolve(vmcore), resolve(vmlinux))
 }
 
-/** The line for a shell that opens a dump at the prompt of a debugger. */
+/** The shell command that opens a dump at the prompt of a debugger. */
 export function openCommand(
   vmcore: string,
   vmlinux: string,
   tool: Pick<Debugger, 'name'> & { path?: string },
 ): string {
-  const words = [tool.path ?? tool.name, ...openArguments(vmcore, vmlinux, tool)]
-  return words.map(word => (/^[\w./+=:@%,-]+$/.test(word) ? word : shellQuote(word))).join(' ')
+  const command = [tool.path ?? tool.name, ...openArguments(vmcore, vmlinux, tool)]
+  return command.map(arg => (/^[\w./+=:@%,-]+$/.test(arg) ? arg : shellQuote(arg))).join(' ')
 }
 
-/** Runs one of our scripts for drgn over a dump, the kernel's debug information loaded and nobody else's looked for. */
+/** The arguments that run a script of scripts/ in drgn, with the debug information of `vmlinux` alone. */
 export function drgnArguments(
   vmcore: string,
   vmlinux: string,

@@ -1,112 +1,143 @@
 import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { run } from '../host/processes.js'
-import { treeRelative, treeRoot } from './paths.js'
+import { type TreeRoot, treeRelative, treeRoot } from './paths.js'
 import { parseEntry, type SymbolEntry, SymbolTable } from './symbols.js'
 
-/** A place in code as the kernel prints it: `symbol+0xoffset/0xsize [module]`. */
+/** A code address as the kernel prints it: `symbol+0xoffset/0xsize [module]`. */
 export interface CodeAddress {
   symbol: string
   offset?: number
   size?: number
   module?: string
-  /** the instruction itself; else a return address, whose call lies before it */
+  /** the address of the instruction itself; else a return address, which is after its call */
   exact: boolean
 }
 
-/** A place in the source. */
+/** A source location. */
 export interface Location {
   function: string
   /** relative to the source tree */
   file: string
   line: number
-  /** the function has become a part of the next location's */
+  /** the function was inlined into the next location's */
   inlined: boolean
 }
 
-/** Where a module's .ko file is sought: a directory with lib/modules/RELEASE, and all below it. */
-export interface Objects {
-  /** of the kernel; x86_64 if absent */
+/** The object files of a kernel. */
+export interface KernelObjects {
+  /** architecture of the kernel; x86_64 if absent */
   arch?: string
   vmlinux: string
+  /** directory with lib/modules/RELEASE, below which the .ko files are */
   modules?: string
 }
 
 const DEADLINE_SECONDS = 120
 
 /**
- * The places in the source for places in code, from debug information: an array as long as `places`, each element the
- * innermost inlined function first, and empty where nothing is known. Never throws for files that tell nothing; only
- * cancellation throws.
+ * The source locations of code addresses, from debug information: an array as long as `addresses`, each element the
+ * innermost inlined function first, and empty where nothing is known. Never throws for files without debug information,
+ * only if it is cancelled.
  */
 export async function decodeFrames(
-  objects: Objects,
-  places: readonly CodeAddress[],
+  objects: KernelObjects,
+  addresses: readonly CodeAddress[],
   options: { deadline?: number; cancel?: AbortSignal } = {},
 ): Promise<Location[][]> {
   const deadline = performance.now() + (options.deadline ?? DEADLINE_SECONDS) * 1000
-  const tools = new Tools(deadline, options.cancel)
-  const decoded: Location[][] = places.map(() => [])
-  const wanted = places.flatMap((place, index) => (place.offset === undefined ? [] : [{ place, index }]))
-  if (wanted.length === 0) return decoded
-
-  const kernel = await tools.symbols(objects.vmlinux)
-  const landmark = kernel.find('start_kernel', 0)
-  const ofKernel = wanted.filter(({ place }) => place.module === undefined)
-  const queries = [
-    ...(landmark ? [{ ...landmark, index: -1 }] : []),
-    ...ofKernel.flatMap(({ place, index }) => locate(kernel, place, index, objects)),
-  ]
-  const found = await tools.lines(
-    objects.vmlinux,
-    queries.map(query => query.address),
+  const tools = new Binutils(deadline, options.cancel)
+  const decoded: Location[][] = addresses.map(() => [])
+  const indexed = addresses.flatMap((address, index): IndexedAddress[] =>
+    address.offset === undefined ? [] : [{ ...address, index }],
   )
-  const root = treeRoot((landmark && found[0]?.at(-1)?.file) ?? '')
-  const keep = (locations: Location[], index: number) => {
+  if (indexed.length === 0) return decoded
+  const { root, found } = await decodeKernel(tools, objects, indexed)
+  found.push(...(await decodeModules(tools, objects, indexed)))
+  for (const { index, locations } of found)
     decoded[index] = locations.map(location => ({ ...location, file: treeRelative(location.file, root) }))
-  }
-  for (const [at, query] of queries.entries()) if (query.index >= 0) keep(found[at] ?? [], query.index)
-
-  const files = objects.modules === undefined ? new Map<string, string>() : await moduleFiles(objects.modules)
-  for (const [module, members] of groupBy(wanted, ({ place }) => place.module ?? '')) {
-    const file = files.get(moduleName(module))
-    if (!file) continue
-    const table = await tools.symbols(file)
-    const located = members.flatMap(({ place, index }) => locate(table, place, index, objects))
-    // each section of a module begins at 0
-    for (const [section, inside] of groupBy(located, query => query.section)) {
-      const lines = await tools.lines(
-        file,
-        inside.map(query => query.address),
-        section,
-      )
-      for (const [at, query] of inside.entries()) keep(lines[at] ?? [], query.index)
-    }
-  }
   return decoded
 }
 
-/** The functions of an object file, relocatable ones (.ko) included. */
-export async function symbolsOf(file: string, cancel?: AbortSignal): Promise<SymbolTable> {
-  return await new Tools(performance.now() + DEADLINE_SECONDS * 1000, cancel).symbols(file)
+/** A code address with its index in the result. */
+type IndexedAddress = CodeAddress & { index: number }
+
+interface Decoded {
+  index: number
+  locations: Location[]
 }
 
-/** The address to ask for: of the call, not of what comes after it, which may be of another line or function. */
-function locate(table: SymbolTable, place: CodeAddress, index: number, { arch = 'x86_64' }: Objects) {
-  const found = table.find(place.symbol, place.offset ?? 0, place.size)
+/** Decodes the addresses in vmlinux. `root` is what comes before names of the tree in the debug information. */
+async function decodeKernel(
+  tools: Binutils,
+  objects: KernelObjects,
+  addresses: readonly IndexedAddress[],
+): Promise<{ root: TreeRoot; found: Decoded[] }> {
+  const table = await tools.symbols(objects.vmlinux)
+  const anchor = table.find('start_kernel', 0)
+  const queries = addresses
+    .filter(({ module }) => module === undefined)
+    .flatMap(address => locate(table, address, objects))
+  const all = [...(anchor ? [anchor] : []), ...queries]
+  const lines = await tools.lines(
+    objects.vmlinux,
+    all.map(({ address }) => address),
+  )
+  const root = treeRoot((anchor && lines.shift()?.at(-1)?.file) ?? '')
+  return { root, found: queries.map(({ index }, at) => ({ index, locations: lines[at] ?? [] })) }
+}
+
+async function decodeModules(
+  tools: Binutils,
+  objects: KernelObjects,
+  addresses: readonly IndexedAddress[],
+): Promise<Decoded[]> {
+  if (objects.modules === undefined) return []
+  const files = await moduleFiles(objects.modules)
+  const found: Decoded[] = []
+  for (const [module, members] of groupBy(addresses, ({ module }) => module ?? '')) {
+    const file = files.get(moduleName(module))
+    if (!file) continue
+    const table = await tools.symbols(file)
+    const queries = members.flatMap(address => locate(table, address, objects))
+    // each section of a module begins at 0
+    for (const [section, inside] of groupBy(queries, query => query.section)) {
+      const lines = await tools.lines(
+        file,
+        inside.map(({ address }) => address),
+        section,
+      )
+      for (const [at, { index }] of inside.entries()) found.push({ index, locations: lines[at] ?? [] })
+    }
+  }
+  return found
+}
+
+/** The functions of an object file, including relocatable ones (.ko). */
+export async function symbolsOf(file: string, cancel?: AbortSignal): Promise<SymbolTable> {
+  return await new Binutils(performance.now() + DEADLINE_SECONDS * 1000, cancel).symbols(file)
+}
+
+/** The address to look up: of the call, since what follows it may be of another line or function. */
+function locate(
+  table: SymbolTable,
+  { symbol, offset = 0, size, exact, index }: IndexedAddress,
+  { arch = 'x86_64' }: KernelObjects,
+): { index: number; address: bigint; section: string }[] {
+  const found = table.find(symbol, offset, size)
   if (!found) return []
-  // x86 prints return addresses with the name of the function that they come from (%pB), others with what lies there:
-  // behind a call that never returns that is the next function
-  const entered = place.offset === 0 && arch === 'x86_64'
-  const back = place.exact || entered ? 0n : 1n
+  // x86 prints return addresses with the name of the calling function (%pB), others with the name of the function at
+  // the address: after a call that never returns that is the next function
+  const isEntry = offset === 0 && arch === 'x86_64'
+  const back = exact || isEntry ? 0n : 1n
   return [{ index, address: found.address - back, section: found.section }]
 }
 
-/** The two programs of binutils that read object files, under one deadline. */
-class Tools {
+/** The programs of binutils that read object files, under one deadline. */
+class Binutils {
   constructor(
-    /** on performance.now()'s clock */
-    private readonly end: number,
+    /** in milliseconds of performance.now() */
+    private readonly deadline: number,
     private readonly cancel?: AbortSignal,
   ) {}
 
@@ -119,7 +150,7 @@ class Tools {
     return new SymbolTable(entries)
   }
 
-  /** What stands at these addresses, in their order. */
+  /** The source locations of addresses, in their order. */
   async lines(file: string, addresses: readonly bigint[], section?: string): Promise<Location[][]> {
     if (addresses.length === 0) return []
     const lines: string[] = []
@@ -132,7 +163,7 @@ class Tools {
   }
 
   private async run(file: string, args: string[], input: string | undefined, onLine: (line: string) => void) {
-    const deadline = (this.end - performance.now()) / 1000
+    const deadline = (this.deadline - performance.now()) / 1000
     if (deadline <= 0) return
     await run({
       file,
@@ -147,8 +178,8 @@ class Tools {
 }
 
 /**
- * The output of `addr2line -f -i -a`: an address, then pairs of a function and its place, the innermost inlined one
- * first. Unknown ones (`??`, line 0) are left out.
+ * Parses the output of `addr2line -f -i -a`: an address, then pairs of a function and its location, the innermost inlined
+ * one first. Unknown ones (`??`, line 0) are left out.
  */
 export function parseAddr2line(lines: readonly string[]): Location[][] {
   const blocks: string[][] = []
@@ -167,10 +198,10 @@ export function parseAddr2line(lines: readonly string[]): Location[][] {
   })
 }
 
-/** A module's name as the kernel prints it: `-` and `_` are the same to it. */
+/** A module's name as the kernel prints it, which does not distinguish `-` and `_`. */
 const moduleName = (name: string) => name.replaceAll('-', '_')
 
-/** The .ko files below a directory by the names of their modules. */
+/** The .ko files below a directory, by module name. */
 export async function moduleFiles(directory: string): Promise<Map<string, string>> {
   const files = new Map<string, string>()
   const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(() => [])

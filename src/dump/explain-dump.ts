@@ -22,27 +22,27 @@ export interface DumpTask {
   stack: DumpFrame[]
 }
 
-/** What scripts/explain.py found: the JSON that it writes. Names come from the guest, and may hold anything. */
+/** The JSON that scripts/explain.py writes. Names come from the guest and may contain any characters. */
 export interface DumpFacts {
   release?: string
   /** the line of the panic */
   message?: string | null
-  /** null where the kernel had not panicked; `fault` is the index of the frame in which it happened */
+  /** null where the kernel had not panicked; `fault` is the index of the frame with the fault */
   crashed: (DumpTask & { fault: number }) | null
-  /** what every CPU ran */
+  /** the task that every CPU ran */
   cpus: (DumpTask & { idle: boolean })[]
-  /** uninterruptible tasks; `seconds` since they ran last */
+  /** tasks in uninterruptible sleep; `seconds` since they last ran */
   blocked: (DumpTask & {
     seconds: number | null
     waits: {
       kind: 'mutex' | 'ww_mutex' | 'rwsem' | 'completion' | 'folio'
-      /** its symbol, or its address */
+      /** its symbol, or its address without one */
       lock: string
       address: string
       owner: { pid: number; comm: string } | null
     } | null
   })[]
-  /** rings of tasks, by their PIDs, of which each waits for the next one */
+  /** cycles of tasks, as lists of PIDs, of which each waits for the next one */
   deadlocks: number[][]
   /** parts of the dump that could not be read */
   failed: { part: string; reason: string }[]
@@ -52,7 +52,7 @@ export type Explained =
   | {
       ok: true
       facts: DumpFacts
-      /** false if the time ran out: the text then ends early, and says so */
+      /** false if drgn did not end in time: the text is incomplete then, and says so */
       complete: boolean
       seconds: number
     }
@@ -67,17 +67,17 @@ export interface ExplainRequest {
   vmlinux: string
   /** a directory with lib/modules/RELEASE, for the debug information of loaded modules */
   modules?: string
-  /** the text for people: crash.txt */
+  /** the text file to write: crash.txt */
   output: string
-  /** seconds; default two minutes */
+  /** seconds; 120 if absent */
   deadline?: number
   cancel?: AbortSignal
 }
 
-/** Has drgn explain a dump. Never throws for what the dump holds, only if it is cancelled. */
+/** Explains a dump with drgn. Never throws because of the dump's contents, only if it is cancelled. */
 export async function explainDump(request: ExplainRequest): Promise<Explained> {
   const drgn = await findDrgn()
-  if (!drgn) return { ok: false, reason: `There is no drgn to read the dump with: ${HOW_TO_GET}` }
+  if (!drgn) return { ok: false, reason: `drgn is not installed: ${HOW_TO_GET}` }
   const began = performance.now()
   const output = resolve(request.output)
   const json = `${output}.json`

@@ -2,9 +2,9 @@ import type { LoadedModule } from '../boot/outcome.js'
 import { moduleFiles, symbolsOf } from './decode-stack.js'
 
 /**
- * Gives the addresses in a kmemleak report the names that they had while their modules were loaded, as the kernel would
- * have printed them: `symbol+0xoffset/0xsize [module]`. `tree` is a directory with lib/modules/RELEASE, where the
- * module files are; what lies in no known section stays as it is.
+ * Resolves the addresses in a kmemleak report to the symbols of modules that were removed since, in the kernel's form:
+ * `symbol+0xoffset/0xsize [module]`. `modules` has the addresses of their sections; `tree` is a directory with
+ * lib/modules/RELEASE, where their files are. An address outside of all known sections stays as it is.
  */
 export async function nameLeaks(
   lines: readonly string[],
@@ -24,7 +24,7 @@ export async function nameLeaks(
       }),
     ),
   )
-  const nameOf = (text: string): string | undefined => {
+  const symbolOf = (text: string): string | undefined => {
     const address = BigInt(text)
     for (const { module, section, start } of sections) {
       const name = start <= address ? tables.get(module)?.at(section, address - start) : undefined
@@ -32,5 +32,5 @@ export async function nameLeaks(
     }
     return undefined
   }
-  return lines.map(line => line.replace(/0x[0-9a-f]{8,16}$/, text => nameOf(text) ?? text))
+  return lines.map(line => line.replace(/0x[0-9a-f]{8,16}$/, text => symbolOf(text) ?? text))
 }

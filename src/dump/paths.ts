@@ -1,24 +1,24 @@
 import { posix } from 'node:path'
 
-/** This file of the tree is in every kernel, and so tells what stands before the names of all others. */
-const LANDMARK = 'init/main.c'
+/** A file that is in every kernel: what comes before its name in the debug information comes before all names. */
+const ANCHOR = 'init/main.c'
 
-/** What stands before a file's name in the tree. */
+/** What comes before the names of a tree's files in the debug information. */
 export interface TreeRoot {
-  /** an absolute path of the machine that built it, or `../`, or nothing */
+  /** an absolute path on the machine that built it, or `../`, or empty */
   prefix: string
-  /** from the output directory to the tree: objects out of a compiler's cache may name a tree at another path */
+  /** from the output directory to the tree: objects from ccache may name a tree at another path */
   step?: string
 }
 
-/** The root, from the name that the debug information has for the file of start_kernel. */
+/** The root, from the debug information's name of the file with start_kernel. */
 export function treeRoot(startKernelFile: string): TreeRoot {
-  if (!startKernelFile.endsWith(LANDMARK)) return { prefix: '' }
-  const before = startKernelFile.slice(0, -LANDMARK.length)
+  if (!startKernelFile.endsWith(ANCHOR)) return { prefix: '' }
+  const before = startKernelFile.slice(0, -ANCHOR.length)
   return { prefix: before === '' ? '' : posix.normalize(before), step: /\/[^/]+\/\.\.\/$/.exec(before)?.[0] }
 }
 
-/** A file's name in the tree (`kernel/panic.c`); a file from elsewhere, say of a module of its own, keeps its path. */
+/** A file's name in the tree (`kernel/panic.c`). A file outside of the tree, such as an external module's, keeps its path. */
 export function treeRelative(file: string, root: TreeRoot): string {
   const path = posix.normalize(file)
   if (root.prefix && path.startsWith(root.prefix)) return path.slice(root.prefix.length)

@@ -2,16 +2,16 @@
 export interface SymbolEntry {
   address: bigint
   section: string
-  /** in bytes; 0 for a label */
+  /** bytes; 0 for a label */
   size: bigint
   name: string
 }
 
-// binutils prints: address, a space, seven flag characters, a space, section, a tab, size, perhaps a visibility, name.
-// What else is in st_other comes before the name too, as a number: on ppc64 where a function's local entry lies.
+// binutils prints: address, a space, seven flag characters, a space, section, a tab, size, an optional visibility, name.
+// Other bits of st_other come before the name too, as a number: on ppc64 the offset of a function's local entry point.
 const ENTRY = /^([0-9a-f]+) .{7} (\S+)\t([0-9a-f]+) +(?:\.\w+ |0x[0-9a-f]+ )*(\S+)$/
 
-/** One line of `objdump -t`, if it is about code. */
+/** Parses a line of `objdump -t`; undefined unless it is a symbol of a code section. */
 export function parseEntry(line: string): SymbolEntry | undefined {
   const [, address, section, size, name] = ENTRY.exec(line) ?? []
   if (!address || !section || !size || !name || !/text/.test(section)) return undefined
@@ -42,38 +42,38 @@ export class SymbolTable {
   }
 
   /**
-   * The place of `name+offset`. Of several functions of one name it is the one whose size is the closest to `size`, by
-   * the kernel's measure: up to the next symbol. Undefined for an unknown name, or an offset that lies outside.
+   * The address of `name+offset`. Of several functions of one name it is the one whose size is closest to `size`, which
+   * the kernel counts up to the next symbol. Undefined for an unknown name, or an offset outside of the function.
    */
   find(name: string, offset: number, size?: number): { address: bigint; section: string } | undefined {
     let best: SymbolEntry | undefined
-    let least = Number.POSITIVE_INFINITY
+    let bestDistance = Number.POSITIVE_INFINITY
     for (const entry of this.byName.get(name) ?? []) {
-      const room = this.room(entry)
-      if (offset > room) continue
-      const distance = size === undefined ? 0 : Math.abs(room - size)
-      if (distance < least) {
-        least = distance
+      const length = this.distanceToNext(entry)
+      if (offset > length) continue
+      const distance = size === undefined ? 0 : Math.abs(length - size)
+      if (distance < bestDistance) {
+        bestDistance = distance
         best = entry
       }
     }
     return best && { address: best.address + BigInt(offset), section: best.section }
   }
 
-  /** The function that lies at an offset in a section, as the kernel would print it. */
+  /** The function at an offset of a section, in the form `symbol+0xoffset/0xsize` of the kernel. */
   at(section: string, offset: bigint): string | undefined {
     const found = [...this.byName.values()]
       .flat()
       .filter(
         ({ section: of, address, size }) => of === section && address <= offset && offset < address + size,
       )
-    // other names of a module's first and last function
+    // init_module and cleanup_module are aliases of a module's own init and exit functions
     const entry = found.find(({ name }) => name !== 'init_module' && name !== 'cleanup_module') ?? found[0]
     return entry && `${entry.name}+0x${(offset - entry.address).toString(16)}/0x${entry.size.toString(16)}`
   }
 
-  /** Bytes from a function's start to the next one's, without end for the last one. */
-  private room(entry: SymbolEntry): number {
+  /** Bytes from the start of a function to the next one; unlimited for the last one. */
+  private distanceToNext(entry: SymbolEntry): number {
     const starts = this.starts.get(entry.section) ?? []
     let low = 0
     let high = starts.length

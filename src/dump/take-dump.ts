@@ -8,16 +8,16 @@ import { fillInUtsname } from './kdump.js'
 import { rewritePageSize, wrongPageSize } from './page-size.js'
 
 export interface DumpLimits {
-  /** the largest dump in bytes that is worth keeping */
+  /** bytes of the largest dump to keep */
   maxBytes: number
-  /** seconds for everything, from the order to the whole file */
+  /** seconds for everything, from the QMP command to the complete file */
   deadline: number
   cancel?: AbortSignal
   /** the guest's machine as uname -m prints it */
   machine: string
 }
 
-/** Why there is no dump. `refused`: QEMU said no; `broken`: what it wrote is no dump. */
+/** Why there is no dump. `refused`: QEMU returned an error; `broken`: what it wrote is not a valid dump. */
 export type Failure = 'too-large' | 'disk-full' | 'deadline' | 'cancelled' | 'refused' | 'broken'
 
 export type DumpResult =
@@ -27,21 +27,21 @@ export type DumpResult =
       failure: Failure
       /** one sentence */
       reason: string
-      /** QEMU still writes, to a file without a name: it has no command to stop that, so the guest has to be ended */
+      /** QEMU still writes, to a file that was removed: it has no command to stop that, so the guest has to be ended */
       writing: boolean
     }
 
-/** The first one that QEMU offers. `raw` is the plain file at once, from QEMU 8.2 on. */
+/** Formats by preference. `raw` is the plain file; QEMU has it from 8.2 on. */
 const FORMATS = ['kdump-raw-zlib', 'kdump-zlib'] as const
 
 const POLL_MS = 100
-const LEAST_FREE = 64 * 2 ** 20
-/** what the flattened format adds: a head, and 16 bytes for each piece of a page or more */
-const FLATTENED_SHARE = 1.01
+const MIN_FREE = 64 * 2 ** 20
+/** the flattened format adds a header, and 16 bytes for each piece of a page or more */
+const FLATTENED_OVERHEAD = 1.01
 const MIB = 2 ** 20
 
-/** Ends the taking of a dump, with the sentence for it. */
-class GivenUp extends Error {
+/** Aborts a dump. The message is one sentence. */
+class DumpAborted extends Error {
   constructor(
     readonly failure: Failure,
     message: string,
@@ -51,66 +51,75 @@ class GivenUp extends Error {
 }
 
 /**
- * Has QEMU write the guest's memory to `path`, a plain kdump-compressed file, whole or not at all. A running guest
- * stands still meanwhile and then runs on. Never throws for what QEMU or the guest did.
+ * Has QEMU write the guest's memory to `path`, a plain kdump-compressed file, complete or not at all. A running guest is
+ * paused meanwhile. Never throws for what QEMU or the guest does.
  */
 export async function takeDump(qmp: Qmp, path: string, limits: DumpLimits): Promise<DumpResult> {
-  const began = performance.now()
-  const elapsed = () => (performance.now() - began) / 1000
+  const started = performance.now()
+  const elapsed = () => (performance.now() - started) / 1000
   const target = resolve(path)
-  const part = join(dirname(target), `.${basename(target)}.part`)
-  const plain = join(dirname(target), `.${basename(target)}.plain`)
-  const split = join(dirname(target), `.${basename(target)}.split`)
+  const temporary = (suffix: string) => join(dirname(target), `.${basename(target)}.${suffix}`)
+  const files = { part: temporary('part'), plain: temporary('plain'), split: temporary('split') }
+  const removeFiles = async () => {
+    for (const file of Object.values(files)) await rm(file, { force: true })
+  }
   const state = { writing: false }
-  const watch = () => {
+  const checkLimits = () => {
     if (limits.cancel?.aborted)
-      throw new GivenUp('cancelled', 'The run was stopped while the dump was taken.')
+      throw new DumpAborted('cancelled', 'The run was cancelled while the dump was taken.')
     if (elapsed() > limits.deadline)
-      throw new GivenUp('deadline', `The dump was not complete after ${limits.deadline} s.`)
+      throw new DumpAborted('deadline', `The dump was not complete after ${limits.deadline} s.`)
   }
   try {
-    for (const path of [part, plain, split]) await rm(path, { force: true })
-    await needFree(target, 0)
-    await letWrite(qmp, part, limits, state, watch)
-    let whole = part
-    if (await isFlattened(part)) {
-      const { size } = await stat(part)
-      await needFree(target, size)
-      await unflatten(part, plain, limits.maxBytes)
-      watch()
-      whole = plain
-    }
-    // QEMU makes its file readable for nobody but its user, and not writable at all
-    await chmod(whole, 0o600)
-    await fillInUtsname(whole, limits.machine)
-    const pageSize = await wrongPageSize(whole)
-    if (pageSize !== undefined) {
-      await needFree(target, (await stat(whole)).size)
-      await rewritePageSize(whole, split, pageSize, watch)
-      whole = split
-    }
-    await rename(whole, target)
+    await removeFiles()
+    await requireFreeSpace(target, 0)
+    await writeDump(qmp, files.part, limits, state, checkLimits)
+    const complete = await toReadableDump(files, limits, checkLimits)
+    await rename(complete, target)
     return { ok: true, bytes: (await stat(target)).size, seconds: elapsed() }
   } catch (error) {
     return { ok: false, failure: failureOf(error), reason: messageOf(error), writing: state.writing }
   } finally {
-    for (const path of [part, plain, split]) await rm(path, { force: true })
+    await removeFiles()
   }
 }
 
+/** Converts what QEMU wrote to `part` so that debuggers read it. Returns the one of the files that is the result. */
+async function toReadableDump(
+  { part, plain, split }: { part: string; plain: string; split: string },
+  { maxBytes, machine }: DumpLimits,
+  checkLimits: () => void,
+): Promise<string> {
+  let file = part
+  if (await isFlattened(file)) {
+    await requireFreeSpace(plain, (await stat(file)).size)
+    await unflatten(file, plain, maxBytes)
+    checkLimits()
+    file = plain
+  }
+  // QEMU creates its file with mode 0400
+  await chmod(file, 0o600)
+  await fillInUtsname(file, machine)
+  const pageSize = await wrongPageSize(file)
+  if (pageSize === undefined) return file
+  await requireFreeSpace(split, (await stat(file)).size)
+  await rewritePageSize(file, split, pageSize, checkLimits)
+  return split
+}
+
 function failureOf(error: unknown): Failure {
-  if (error instanceof GivenUp) return error.failure
+  if (error instanceof DumpAborted) return error.failure
   if (error instanceof BadDump) return 'broken'
   return isDiskFull(error) ? 'disk-full' : 'refused'
 }
 
-/** Gives the order and watches it to its end: QMP `dump-guest-memory` with `detach`, `query-dump`. */
-async function letWrite(
+/** Has QEMU write the dump and waits for the end: QMP `dump-guest-memory` with `detach`, then `query-dump`. */
+async function writeDump(
   qmp: Qmp,
   part: string,
   limits: DumpLimits,
   state: { writing: boolean },
-  watch: () => void,
+  checkLimits: () => void,
 ): Promise<void> {
   const format = await bestFormat(qmp)
   await qmp.execute('dump-guest-memory', { paging: false, protocol: `file:${part}`, format, detach: true })
@@ -122,34 +131,35 @@ async function letWrite(
       found => found.size,
       () => 0,
     )
-    if (size > limits.maxBytes * FLATTENED_SHARE + MIB)
-      throw new GivenUp(
+    if (size > limits.maxBytes * FLATTENED_OVERHEAD + MIB)
+      throw new DumpAborted(
         'too-large',
-        `The dump became larger than ${Math.round(limits.maxBytes / MIB)} MiB and was given up.`,
+        `The dump became larger than ${Math.round(limits.maxBytes / MIB)} MiB and was aborted.`,
       )
     if (status === 'completed') return
-    await needFree(part, 0)
-    if (status !== 'active') throw new GivenUp('refused', `QEMU gave the dump up (its status is ${status}).`)
-    watch()
+    await requireFreeSpace(part, 0)
+    if (status !== 'active')
+      throw new DumpAborted('refused', `QEMU aborted the dump (its status is ${status}).`)
+    checkLimits()
     await pause(POLL_MS)
   }
 }
 
-/** The format to ask for (QMP `query-dump-guest-memory-capability`). */
+/** The preferred format of those that QEMU supports (QMP `query-dump-guest-memory-capability`). */
 async function bestFormat(qmp: Qmp): Promise<string> {
-  const answer = (await qmp.execute('query-dump-guest-memory-capability')) as
+  const capability = (await qmp.execute('query-dump-guest-memory-capability')) as
     | { formats?: unknown }
     | undefined
-  const offered = Array.isArray(answer?.formats) ? answer.formats : []
-  const format = FORMATS.find(name => offered.includes(name))
+  const supported = Array.isArray(capability?.formats) ? capability.formats : []
+  const format = FORMATS.find(name => supported.includes(name))
   if (!format)
-    throw new GivenUp('refused', 'This QEMU writes no compressed dumps (it was built without zlib).')
+    throw new DumpAborted('refused', 'This QEMU cannot write compressed dumps (it was built without zlib).')
   return format
 }
 
-/** Throws unless the disk has room for `bytes` more. */
-async function needFree(path: string, bytes: number): Promise<void> {
+/** Throws DumpAborted unless the disk has room for `bytes` more. */
+async function requireFreeSpace(path: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(dirname(path))
-  if (bavail * bsize < bytes + LEAST_FREE)
-    throw new GivenUp('disk-full', 'The disk of the run directory has no room for the dump.')
+  if (bavail * bsize < bytes + MIN_FREE)
+    throw new DumpAborted('disk-full', 'There is no space for the dump on the disk of the run directory.')
 }

@@ -13,13 +13,13 @@ import { sha256 } from '../host/hash.js'
 import { cachePath } from '../host/paths.js'
 import { ServiceTimeout, withTimeout } from './timeout.js'
 
-/** Changes when what is stored is laid out differently. */
+/** Changes when the layout of entries changes. */
 const CACHE_FORMAT = 1
 
-/** What each kind is called in the log. */
+/** The name of each kind in the log. */
 const NAMES: Record<CacheKind, string> = {
   kernel: 'kernel cache',
-  asked: 'kernel cache (index)',
+  config: 'kernel cache (index)',
   build: 'build directory',
   ccache: 'ccache',
 }
@@ -27,8 +27,8 @@ const NAMES: Record<CacheKind, string> = {
 const cacheKey = (kind: CacheKind, key: string) => `kernelcraft-${kind}-${CACHE_FORMAT}-${key}`
 
 /**
- * The path is part of what GitHub compares (a hash of the words themselves), so it is the same word on every runner:
- * with a tilde, whatever the user is called.
+ * The path of an entry as GitHub gets it. A hash of its text is part of what GitHub compares, so it is the same text on
+ * every runner: with a tilde, whatever the user's name is.
  */
 function storedPath(kind: CacheKind, key: string): string {
   const path = cacheEntryPath(kind, key)
@@ -36,15 +36,16 @@ function storedPath(kind: CacheKind, key: string): string {
 }
 
 /**
- * What GitHub's client does, with its warnings and errors as plain lines: it calls every trouble of the service a warning
- * and some an error, and each would be an annotation of a run that lacks nothing but time. `hear` gets what it prints.
+ * Runs GitHub's client with its warnings and errors as plain lines: it reports every problem of the service as a warning
+ * and some as an error, and each would be an annotation of a run that lost nothing but time. `onPrint` gets what it
+ * prints.
  */
-async function asNotice<T>(work: () => Promise<T>, hear: (text: string) => void = () => {}): Promise<T> {
+async function asNotice<T>(work: () => Promise<T>, onPrint: (text: string) => void = () => {}): Promise<T> {
   const { stdout } = process
   const write = stdout.write
   stdout.write = ((chunk: string | Uint8Array, ...rest: []) => {
     if (typeof chunk !== 'string') return write.call(stdout, chunk, ...rest)
-    hear(chunk)
+    onPrint(chunk)
     return write.call(stdout, chunk.replace(/^::(?:warning|error)::/gm, ''), ...rest)
   }) as typeof write
   try {
@@ -54,41 +55,41 @@ async function asNotice<T>(work: () => Promise<T>, hear: (text: string) => void 
   }
 }
 
-/** Begins the service's reason where the token may only read (@actions/cache, cache.ts). */
+/** Prefix of the service's reason where the token may only read (@actions/cache, cache.ts). */
 const WRITE_DENIED = 'cache write denied:'
 
 const since = (start: number) => `${((performance.now() - start) / 1000).toFixed(1)} s`
 
-/** Whether GitHub's cache can be reached from this step at all. */
+/** True if this step has the address of GitHub's cache and a token for it. */
 function hasService(env: NodeJS.ProcessEnv): boolean {
   return Boolean(env.ACTIONS_RESULTS_URL && env.ACTIONS_RUNTIME_TOKEN)
 }
 
 /**
  * True for a machine that keeps nothing between jobs. One that does has its own caches, which are nearer and larger. A
- * step that comes after another one of the same job finds what that one left, and the job's mark on it.
+ * later step of the same job finds what the earlier one left, and a file that names the job.
  */
 function isFresh(env: NodeJS.ProcessEnv): boolean {
-  const mark = cachePath('kernels', 'job')
+  const jobFile = cachePath('kernels', 'job')
   const job = [env.GITHUB_RUN_ID, env.GITHUB_RUN_ATTEMPT, env.GITHUB_JOB, env.RUNNER_NAME].join(' ')
-  const kept = (['kernels', 'ccache'] as const).some(room => {
-    const path = cachePath(room)
+  const hasEntries = (['kernels', 'ccache'] as const).some(name => {
+    const path = cachePath(name)
     return existsSync(path) && readdirSync(path).length > 0
   })
-  if (kept) return existsSync(mark) && readFileSync(mark, 'utf8') === job
+  if (hasEntries) return existsSync(jobFile) && readFileSync(jobFile, 'utf8') === job
   mkdirSync(cachePath('kernels'), { recursive: true })
-  writeFileSync(mark, job)
+  writeFileSync(jobFile, job)
   return true
 }
 
 /**
- * GitHub's cache for the pipeline; undefined where there is none, or no need of one. What is offered goes to `remember`,
- * for post. No trouble with the service is more than a line of information.
+ * GitHub's cache for the pipeline; undefined where there is none, or no need of one. `onOffers` gets all offers so far
+ * at each new one, for the post step. A problem of the service is only a line of the log.
  */
 export function githubCaches(
   env: NodeJS.ProcessEnv,
   step: string,
-  remember: (offers: readonly CacheOffer[]) => void,
+  onOffers: (offers: readonly CacheOffer[]) => void,
 ): RemoteCaches | undefined {
   if (!hasService(env)) return undefined
   if (!isFresh(env)) {
@@ -96,69 +97,70 @@ export function githubCaches(
     return undefined
   }
   const offers: CacheOffer[] = []
-  /** it did not answer once: the job does not wait for it again */
-  let silent = false
   const job = sha256(`${env.GITHUB_JOB} ${step}`).slice(0, 12)
+  let timedOut = false
   return {
     unique: [env.GITHUB_RUN_ID, env.GITHUB_RUN_ATTEMPT, job].filter(Boolean).join('-'),
     offer(offer) {
       offers.push(offer)
-      remember(offers)
+      onOffers(offers)
     },
     async restore(kind, key, prefixes = []) {
-      if (silent) return undefined
-      const start = performance.now()
+      if (timedOut) return undefined
       try {
-        // loaded only now: it is most of the bundle
-        const { restoreCache } = await import('@actions/cache')
-        const fallbacks = prefixes.map(prefix => cacheKey(kind, prefix))
-        const found = await asNotice(() =>
-          withTimeout('restore', () => restoreCache([storedPath(kind, key)], cacheKey(kind, key), fallbacks)),
-        )
-        core.info(
-          found
-            ? `${NAMES[kind]}: restored ${found} in ${since(start)}.`
-            : `${NAMES[kind]}: nothing to restore (${since(start)}).`,
-        )
-        return found?.slice(cacheKey(kind, '').length)
+        return await restoreEntry(kind, key, prefixes)
       } catch (error) {
         core.info(`${NAMES[kind]}: could not be restored (${messageOf(error)}).`)
-        silent = error instanceof ServiceTimeout
-        if (silent) core.info('Nothing else is asked of the cache.')
+        // the job does not wait a second time
+        timedOut = error instanceof ServiceTimeout
+        if (timedOut) core.info('Nothing more is restored in this run.')
         return undefined
       }
     },
   }
 }
 
-/** Saves what main offered, each for itself, also after a run that failed. Never throws. */
+/** Restores the entry with this key, or with one of the prefixes. Returns its key; undefined if there is none. */
+async function restoreEntry(
+  kind: CacheKind,
+  key: string,
+  prefixes: readonly string[],
+): Promise<string | undefined> {
+  const start = performance.now()
+  // loaded only when needed: it is most of the bundle
+  const { restoreCache } = await import('@actions/cache')
+  const fallbacks = prefixes.map(prefix => cacheKey(kind, prefix))
+  const found = await asNotice(() =>
+    withTimeout('restore', () => restoreCache([storedPath(kind, key)], cacheKey(kind, key), fallbacks)),
+  )
+  const summary = found ? `restored ${found} in ${since(start)}` : `nothing to restore (${since(start)})`
+  core.info(`${NAMES[kind]}: ${summary}.`)
+  return found?.slice(cacheKey(kind, '').length)
+}
+
+/** Saves each of main's offers, also after a run that failed. Never throws. */
 export async function saveOffers(offers: readonly CacheOffer[]): Promise<void> {
   for (const offer of offers) {
-    const name = NAMES[offer.kind]
     try {
-      if (await saveOffer(offer, name)) continue
+      if (await saveOffer(offer)) continue
       core.info('This run may only read caches, so nothing is saved.')
       return
     } catch (error) {
-      core.info(`${name}: not saved (${messageOf(error)}).`)
+      core.info(`${NAMES[offer.kind]}: not saved (${messageOf(error)}).`)
       // the others would wait as long
       if (error instanceof ServiceTimeout) return
     }
   }
 }
 
-/** False if this run may save nothing at all. */
-async function saveOffer(offer: CacheOffer, name: string): Promise<boolean> {
-  const { kind, key } = offer
-  const path = storedPath(kind, key)
-  const full = cacheKey(kind, key)
-  const { restoreCache, saveCache } = await import('@actions/cache')
+/** Saves one entry. Returns false if this run has no permission to save any. */
+async function saveOffer(offer: CacheOffer): Promise<boolean> {
+  const name = NAMES[offer.kind]
+  const path = storedPath(offer.kind, offer.key)
+  const key = cacheKey(offer.kind, offer.key)
   // saveCache packs everything before it learns that the key is taken: look first
-  const there = await asNotice(() =>
-    withTimeout('restore', () => restoreCache([path], full, [], { lookupOnly: true })),
-  )
-  if (there === full) {
-    core.info(`${name}: ${full} is there already.`)
+  if (await exists(path, key)) {
+    core.info(`${name}: ${key} already exists.`)
     return true
   }
   const reason = await prepareOffer(offer)
@@ -167,14 +169,23 @@ async function saveOffer(offer: CacheOffer, name: string): Promise<boolean> {
     return true
   }
   const start = performance.now()
-  // -1: the service said no, and the client has told why
+  const { saveCache } = await import('@actions/cache')
   let denied = false
   const id = await asNotice(
-    () => withTimeout('save', () => saveCache([path], full)),
+    () => withTimeout('save', () => saveCache([path], key)),
     text => {
       denied ||= text.includes(WRITE_DENIED)
     },
   )
-  core.info(id === -1 ? `${name}: not saved.` : `${name}: saved as ${full} in ${since(start)}.`)
+  // -1: the service refused, and the client has printed the reason
+  core.info(id === -1 ? `${name}: not saved.` : `${name}: saved as ${key} in ${since(start)}.`)
   return !denied
+}
+
+async function exists(path: string, key: string): Promise<boolean> {
+  const { restoreCache } = await import('@actions/cache')
+  const found = await asNotice(() =>
+    withTimeout('restore', () => restoreCache([path], key, [], { lookupOnly: true })),
+  )
+  return found === key
 }

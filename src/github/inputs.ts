@@ -1,10 +1,11 @@
 import { distance } from 'fastest-levenshtein'
+import { InputError } from '../errors.js'
 import { optionsOf, type RawOptions } from '../request/options.js'
 
-/** How the runner names an input's variable: upper case, blanks to underscores, dashes kept. */
+/** The name of an input's variable (the runner's): upper case, blanks to underscores, dashes kept. */
 const variable = (name: string) => `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`
 
-/** The action's inputs as they were typed. Lists are one entry a line. */
+/** The action's inputs as text. Lists have one entry a line. */
 export function readInputs(env: NodeJS.ProcessEnv): RawOptions {
   const raw: Record<string, string | string[]> = {}
   for (const option of optionsOf('action')) {
@@ -16,13 +17,13 @@ export function readInputs(env: NodeJS.ProcessEnv): RawOptions {
         .map(line => line.trim())
         .filter(Boolean)
     else if (option.name === 'run') raw.run = value
-    // an input that is empty is as good as not given, but for the suffix, which may be meant to be empty
+    // the runner sets inputs that are not given to an empty text; an empty suffix may be intended
     else if (value.trim() !== '' || option.name === 'localversion') raw[option.name] = value.trim()
   }
   return raw
 }
 
-/** A sentence for each INPUT_ variable that is no input of ours, with the nearest name. */
+/** A message for each INPUT_ variable that is not an input of the action, with the nearest name. */
 export function unknownInputs(env: NodeJS.ProcessEnv): string[] {
   const known = optionsOf('action').map(option => option.name)
   return Object.keys(env)
@@ -30,10 +31,24 @@ export function unknownInputs(env: NodeJS.ProcessEnv): string[] {
     .map(key => key.slice('INPUT_'.length).toLowerCase())
     .filter(name => !known.includes(name))
     .map(name => {
-      const [near] = known
-        .map(candidate => ({ candidate, far: distance(candidate, name) }))
-        .filter(({ far }) => far <= Math.max(2, name.length / 3))
-        .sort((a, b) => a.far - b.far)
-      return `There is no input "${name}"${near ? `; did you mean ${near.candidate}?` : '.'}`
+      const [nearest] = known
+        .map(candidate => ({ candidate, edits: distance(candidate, name) }))
+        .filter(({ edits }) => edits <= Math.max(2, name.length / 3))
+        .sort((a, b) => a.edits - b.edits)
+      return `There is no input "${name}"${nearest ? `; did you mean ${nearest.candidate}?` : '.'}`
     })
+}
+
+/** Days as GitHub takes them, 1 to 400; undefined if empty. Throws InputError for anything else. */
+export function checkRetention(name: string, value: string | undefined): string | undefined {
+  if (value === undefined || value === '') return undefined
+  if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > 400) {
+    throw new InputError(`${name} is ${JSON.stringify(value)}: it takes a number from 1 to 400.`)
+  }
+  return value
+}
+
+/** The default of an input, as in action.yml. */
+export function defaultOf(name: string): string {
+  return optionsOf('action').find(option => option.name === name)?.default ?? ''
 }

@@ -2,99 +2,118 @@ import { randomUUID } from 'node:crypto'
 import { isAbsolute, join } from 'node:path'
 import * as core from '@actions/core'
 import { describeProgress, type Log } from '../log.js'
+import type { Diagnostic } from '../result.js'
 
 /** GitHub shows ten annotations of each level for a step, and the last error is the verdict's. */
-const MOST_ERRORS = 9
-const MOST_WARNINGS = 10
-const PROGRESS_SECONDS = 30
+const MAX_ERRORS = 9
+const MAX_WARNINGS = 10
+const PROGRESS_INTERVAL_MS = 30_000
+
+export interface JobLog extends Log {
+  /** Ends the open group. */
+  close(): void
+  /** Sets where in the repository the kernel tree is; until then annotations name no file of the tree. */
+  setTreeDirectory(path: string): void
+}
 
 /**
- * A job's log: a group for each stage, annotations for warnings and compiler errors. What the guest says is written
- * between stop-commands markers, so that a line of its console that looks like a workflow command is only text.
- * `placeTree` says where in the repository the kernel tree lies; until then annotations name no file of it.
+ * A job's log: a group for each stage, annotations for warnings and for diagnostics of the compiler and the kernel. Its
+ * functions need no `this`, as those of every Log.
  */
-export function jobLog(): Log & { close(): void; placeTree(prefix: string): void } {
-  let open = false
-  let tree: string | undefined
-  let token: string | undefined
+export function jobLog(): JobLog {
+  const untrusted = untrustedOutput()
+  let groupOpen = false
+  let treeDirectory: string | undefined
   let errors = 0
   let warnings = 0
   let lastProgress = 0
-  let atLineStart = true
 
-  const stop = () => {
-    if (token !== undefined) return
-    token = `kernelcraft-${randomUUID()}`
-    process.stdout.write(`::stop-commands::${token}\n`)
-    atLineStart = true
-  }
-  /** Before a command of ours: the guest's text ends with a line of its own. */
-  const resume = () => {
-    if (token === undefined) return
-    process.stdout.write(`${atLineStart ? '' : '\n'}::${token}::\n`)
-    token = undefined
-  }
   const close = () => {
-    resume()
-    if (open) core.endGroup()
-    open = false
+    untrusted.end()
+    if (groupOpen) core.endGroup()
+    groupOpen = false
+  }
+  const info = (message: string) => {
+    untrusted.end()
+    core.info(message)
   }
 
   return {
     close,
-    placeTree(prefix) {
-      tree = prefix
+    info,
+    setTreeDirectory(path) {
+      treeDirectory = path
     },
     stage(_stage, title) {
       close()
       core.startGroup(title)
-      open = true
+      groupOpen = true
       lastProgress = performance.now()
     },
     stageEnd(_stage, summary) {
       close()
       core.info(summary)
     },
-    info(message) {
-      resume()
-      core.info(message)
-    },
     warning(message) {
-      resume()
-      if (warnings++ < MOST_WARNINGS) core.warning(message)
+      untrusted.end()
+      if (warnings++ < MAX_WARNINGS) core.warning(message)
       else core.info(message)
     },
-    diagnostic({ file, line, column, message, external = false }, by = 'Compiler') {
-      resume()
-      if (errors++ < MOST_ERRORS) {
-        const place = {
-          file: external ? file : join(tree ?? '', file),
-          startLine: line,
-          ...(column ? { startColumn: column } : {}),
-        }
-        if (tree !== undefined || (external && !isAbsolute(file)))
-          core.error(message, { ...place, title: by })
-        else core.error(`${file}:${line}: ${message}`, { title: by })
-      } else core.info(`${file}:${line}: ${message}`)
+    diagnostic(diagnostic, by = 'Compiler') {
+      untrusted.end()
+      if (errors++ < MAX_ERRORS) annotate(diagnostic, by, treeDirectory)
+      else core.info(diagnosticText(diagnostic))
     },
     progress(progress) {
       const now = performance.now()
-      if (now - lastProgress < PROGRESS_SECONDS * 1000) return
+      if (now - lastProgress < PROGRESS_INTERVAL_MS) return
       lastProgress = now
-      resume()
-      core.info(describeProgress(progress))
+      info(describeProgress(progress))
     },
-    detail(line) {
-      // make runs the tree's own code, so its words are no more trusted than the guest's
-      stop()
-      process.stdout.write(`${line}\n`)
-      atLineStart = true
-    },
-    guest(_stream, chunk) {
+    // make runs the tree's own code: its lines are no more trusted than the guest's
+    detail: line => untrusted.write(`${line}\n`),
+    guest: (_stream, chunk) => untrusted.write(chunk),
+  }
+}
+
+/**
+ * Writes output that KernelCraft did not produce (the guest's console, make's lines) between stop-commands markers: a
+ * line of it that looks like a workflow command is only text.
+ */
+function untrustedOutput(): { write(chunk: string | Buffer): void; end(): void } {
+  let token: string | undefined
+  let atLineStart = true
+  return {
+    write(chunk) {
       if (chunk.length === 0) return
-      stop()
+      if (token === undefined) {
+        token = `kernelcraft-${randomUUID()}`
+        process.stdout.write(`::stop-commands::${token}\n`)
+      }
       process.stdout.write(chunk)
-      atLineStart = chunk[chunk.length - 1] === 0x0a
+      atLineStart = chunk.at(-1) === (typeof chunk === 'string' ? '\n' : 0x0a)
+    },
+    /** Workflow commands work again. A last line without a newline is ended first: a command begins a line. */
+    end() {
+      if (token === undefined) return
+      process.stdout.write(`${atLineStart ? '' : '\n'}::${token}::\n`)
+      token = undefined
     },
   }
+}
+
+const diagnosticText = ({ file, line, message }: Diagnostic) => `${file}:${line}: ${message}`
+
+/** An error annotation, at a line of a file where the repository has that file. */
+function annotate(diagnostic: Diagnostic, title: string, treeDirectory: string | undefined): void {
+  const { line, column, message } = diagnostic
+  const file = annotationPath(diagnostic, treeDirectory)
+  if (file === undefined) core.error(diagnosticText(diagnostic), { title })
+  else core.error(message, { file, startLine: line, ...(column ? { startColumn: column } : {}), title })
+}
+
+/** Path of a diagnostic's file in the repository; undefined if it is not in the repository. */
+function annotationPath({ file, external = false }: Diagnostic, treeDirectory?: string): string | undefined {
+  if (external) return treeDirectory === undefined && isAbsolute(file) ? undefined : file
+  return treeDirectory === undefined ? undefined : join(treeDirectory, file)
 }

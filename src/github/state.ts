@@ -1,35 +1,35 @@
 import * as core from '@actions/core'
 import type { CacheOffer } from '../build/remote-caches.js'
-import type { ArtifactNaming } from './outputs.js'
+import type { ArtifactNaming } from './artifacts.js'
 
-/** What main leaves for post. This is the only place that knows how the two talk. */
+/** What the main step passes to the post step. Only this file knows how it is passed. */
 export interface State {
   runDirectory: string
   naming: ArtifactNaming
-  /** set once main has uploaded and reported: post has nothing more to do */
+  /** set once main has uploaded and reported: the post step need not */
   reported: boolean
-  /** what is worth keeping beyond this machine */
+  /** entries to save in GitHub's cache */
   offers: readonly CacheOffer[]
 }
 
-const KEY = 'kernelcraft'
-const BEGUN = 'kernelcraft-main'
+const STATE_KEY = 'kernelcraft'
+const MAIN_KEY = 'kernelcraft-main'
 
-/** Notes that main has begun, so that post knows itself by it, whatever else main leaves. */
+/** Records that main has started, by which the post step recognizes itself, whatever else main saves. */
 export function beginMain(): void {
-  core.saveState(BEGUN, 'true')
+  core.saveState(MAIN_KEY, 'true')
 }
 
 export function isPost(): boolean {
-  return core.getState(BEGUN) === 'true'
+  return core.getState(MAIN_KEY) === 'true'
 }
 
 export function saveState(state: State): void {
-  core.saveState(KEY, JSON.stringify(state))
+  core.saveState(STATE_KEY, JSON.stringify(state))
 }
 
-/** The state that main left; undefined if it left none. */
+/** The state that main saved; undefined if it saved none. */
 export function loadState(): State | undefined {
-  const text = core.getState(KEY)
+  const text = core.getState(STATE_KEY)
   return text ? (JSON.parse(text) as State) : undefined
 }

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 /**
- * Path of a file that ships with KernelCraft and is not TypeScript, by its path under src/
- * (`config/fragments/common.config`). In dist/ the same tree lies in dist/assets.
+ * Absolute path of a file of KernelCraft that is not TypeScript, by its path under src/
+ * (`config/fragments/base/tiny.config`). The bundle has the same tree in dist/assets.
  */
 export function asset(path: string): string {
   const shipped = join(import.meta.dirname, '..', 'assets')

@@ -3,8 +3,8 @@ import { InputError } from '../errors.js'
 import { guestName, type RunningGuest } from './registry.js'
 
 /**
- * The guest that is meant: by its name in `kc ps`, by its run directory, or the only one. `command` is what a person
- * types before the name. Throws InputError that names the choices.
+ * Selects a guest by its name in `kc ps` or by its run directory; without either, the only one. `command` is the command
+ * line before the name, for examples. Throws InputError that lists the choices.
  */
 export function chooseGuest(
   guests: readonly RunningGuest[],
@@ -17,11 +17,11 @@ export function chooseGuest(
     const found = guests.find(guest => guest.runDirectory === path || guestName(guest) === wanted)
     if (found) return found
     throw new InputError(
-      `No guest runs by the name or with the run directory ${wanted}${choices ? `; these do:${choices}` : '.'}`,
+      `No running guest has the name or run directory ${wanted}${choices ? `; choose one of:${choices}` : '.'}`,
     )
   }
   const [only, ...more] = guests
-  if (!only) throw new InputError(`No guest of kc runs here: ${command} is for one that does.`)
-  if (more.length > 0) throw new InputError(`${guests.length} guests run, say which one is meant:${choices}`)
+  if (!only) throw new InputError(`There is no running guest of kc for ${command}.`)
+  if (more.length > 0) throw new InputError(`${guests.length} guests are running, choose one:${choices}`)
   return only
 }

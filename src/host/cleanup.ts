@@ -1,8 +1,8 @@
-/** What has to be undone when a run ends, whichever way it ends. */
+/** A stack of cleanup functions for the end of a run, in whatever way it ends. */
 export interface Cleanup {
-  /** Adds work; what was added last is done first. */
+  /** Adds a function; the last one added is called first. */
   defer(work: () => Promise<void> | void): void
-  /** Does all of it, each once. One that fails does not keep the others from being done; the first error is thrown. */
+  /** Calls all functions, each once, also after one of them failed; then throws the first error. */
   run(): Promise<void>
 }
 

@@ -1,29 +1,30 @@
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { type ArchName, hostArch } from '../arch.js'
-import { InfraError } from '../errors.js'
+import { InfraError, messageOf } from '../errors.js'
 import { type KvmState, kvmState } from './kvm.js'
 import { describeEnd, lastLines, run } from './processes.js'
-import { installCommand, probeTool, type Tool, toolsFor, which } from './tools.js'
+import { installCommand, probeTool, type ToolState, toolsFor, which } from './tools.js'
 import { findDrgn, findPython, findVirtme, installVirtme } from './virtme.js'
 
 export interface MachineCheck {
   name: string
   state: 'ok' | 'missing' | 'optional'
-  /** what was found, or how to get it */
+  /** what was found, or how to install it */
   detail: string
 }
 
-const KVM: Record<KvmState, [MachineCheck['state'], string]> = {
+const KVM_CHECKS: Record<KvmState, [MachineCheck['state'], string]> = {
   proven: ['ok', '/dev/kvm has run a kernel since this machine started'],
-  unproven: ['ok', '/dev/kvm opens; the first boot will show whether it runs a kernel'],
-  broken: ['optional', '/dev/kvm opens but runs no kernel; guests are emulated, many times slower'],
+  unproven: ['ok', '/dev/kvm can be opened; the first boot will show whether it runs a kernel'],
+  broken: ['optional', '/dev/kvm can be opened but runs no kernel; guests are emulated, many times slower'],
   absent: [
     'optional',
     '/dev/kvm cannot be opened (load kvm, join the group kvm); guests are emulated, many times slower',
   ],
 }
 
+/** True if a package of the distribution's kernel source is installed. */
 async function hasDistroSource(): Promise<boolean> {
   const end = await run({
     file: 'sh',
@@ -33,57 +34,61 @@ async function hasDistroSource(): Promise<boolean> {
   return end.stdout !== ''
 }
 
-async function guarded(name: string, look: () => Promise<string>): Promise<MachineCheck> {
+/** A check by a function that returns what it found, or throws how to install it. */
+async function checkBy(name: string, find: () => Promise<string>): Promise<MachineCheck> {
   try {
-    return { name, state: 'ok', detail: await look() }
+    return { name, state: 'ok', detail: await find() }
   } catch (error) {
-    return { name, state: 'missing', detail: error instanceof Error ? error.message : String(error) }
+    return { name, state: 'missing', detail: messageOf(error) }
   }
 }
 
-/** This machine's kind, or the first of ours: what doctor looks for unless it is told. */
-export const usualArch = (): ArchName => hostArch() ?? 'x86_64'
+/** This machine's architecture, else the first that KernelCraft supports: the default of doctor. */
+export const defaultArch = (): ArchName => hostArch() ?? 'x86_64'
 
-/** Looks at everything that a run with a kernel of that architecture needs. */
+/** Checks for everything that a run with a kernel of this architecture needs. */
 export async function checkMachine(arch: ArchName): Promise<MachineCheck[]> {
-  const states = await Promise.all(toolsFor(arch).map(probeTool))
-  const tools = states.map(({ tool, found }): MachineCheck => {
-    if (found) return { name: tool.name, state: 'ok', detail: found }
-    return {
-      name: tool.name,
-      state: tool.need === 'optional' ? 'optional' : 'missing',
-      detail: `package ${tool.apt}, to ${tool.why}`,
-    }
-  })
-  const [kvm, kvmDetail] = KVM[await kvmState()]
-  const drgn = await findDrgn()
+  const tools = await Promise.all(toolsFor(arch).map(probeTool))
+  const [kvm, kvmDetail] = KVM_CHECKS[await kvmState()]
   return [
-    ...tools,
-    await guarded('python', findPython),
-    await guarded('virtme-ng', async () => {
+    ...tools.map(toolCheck),
+    await checkBy('python', findPython),
+    await checkBy('virtme-ng', async () => {
       const { path, version } = await findVirtme()
       return `${version} (${path})`
     }),
-    drgn
-      ? { name: 'drgn', state: 'ok', detail: drgn }
-      : { name: 'drgn', state: 'optional', detail: 'comes with `kc doctor --install`, to explain vmcores' },
+    optionalCheck('drgn', await findDrgn(), 'installed by `kc doctor --install`, to explain vmcores'),
     { name: 'kvm', state: kvm, detail: kvmDetail },
-    (await hasDistroSource())
-      ? { name: 'distro source', state: 'ok', detail: '/usr/src' }
-      : { name: 'distro source', state: 'optional', detail: 'package linux-source, for --release distro' },
+    optionalCheck(
+      'distro source',
+      (await hasDistroSource()) ? '/usr/src' : undefined,
+      'package linux-source, for --release distro',
+    ),
   ]
 }
 
+function toolCheck({ tool, found }: ToolState): MachineCheck {
+  if (found) return { name: tool.name, state: 'ok', detail: found }
+  const state = tool.need === 'optional' ? 'optional' : 'missing'
+  return { name: tool.name, state, detail: `package ${tool.apt}, to ${tool.why}` }
+}
+
+function optionalCheck(name: string, found: string | undefined, hint: string): MachineCheck {
+  return found ? { name, state: 'ok', detail: found } : { name, state: 'optional', detail: hint }
+}
+
+const STATE_LABELS = { ok: 'ok     ', missing: 'MISSING', optional: 'absent ' }
+
 /** The table that `kc doctor` prints. */
-export function renderChecks(findings: readonly MachineCheck[]): string {
-  const width = Math.max(...findings.map(finding => finding.name.length))
-  const word = { ok: 'ok     ', missing: 'MISSING', optional: 'absent ' }
-  return findings
-    .map(({ name, state, detail }) => `${word[state]}  ${name.padEnd(width)}  ${detail}\n`)
+export function renderChecks(checks: readonly MachineCheck[]): string {
+  const width = Math.max(...checks.map(({ name }) => name.length))
+  return checks
+    .map(({ name, state, detail }) => `${STATE_LABELS[state]}  ${name.padEnd(width)}  ${detail}\n`)
     .join('')
 }
 
-async function runLoud(command: readonly string[], onLine: (line: string) => void): Promise<void> {
+/** Runs a command and passes its command line and output to `onLine`. Throws InfraError if it fails. */
+async function runVisibly(command: readonly string[], onLine: (line: string) => void): Promise<void> {
   const [file = '', ...args] = command
   onLine(`$ ${command.join(' ')}`)
   const end = await run({
@@ -114,38 +119,42 @@ async function newestSourcePackage(): Promise<string | undefined> {
     .pop()
 }
 
-/** Installs what is missing: packages of the distribution, its kernel source, virtme-ng. */
+/** Installs what is missing: packages of the distribution, its kernel source, virtme-ng and drgn. Throws InfraError. */
 export async function install(arch: ArchName, onLine: (line: string) => void): Promise<void> {
-  const states = await Promise.all(toolsFor(arch).map(probeTool))
-  const missing: Tool[] = states.filter(state => !state.found).map(state => state.tool)
-  const apt = await which('apt-get')
-  const sudo = process.getuid?.() === 0 ? [] : ['sudo']
-  const needsVenv = apt !== undefined && !(await canMakeVenv())
-  const needsSource = !(await hasDistroSource())
-  if (missing.length > 0 || needsVenv || needsSource) {
-    if (apt) await runLoud([...sudo, 'apt-get', 'update', '-q'], onLine)
-    const command = await installCommand(missing)
-    if (!command)
-      throw new InfraError(
-        `This machine has neither apt-get nor dnf: install ${missing.map(tool => tool.apt).join(', ')} by hand.`,
-      )
-    const source = needsSource ? await newestSourcePackage() : undefined
-    const extra = [...(needsVenv ? ['python3-venv'] : []), ...(source ? [source] : [])]
-    if (missing.length + extra.length > 0) await runLoud([...command, ...extra], onLine)
-  }
+  await installPackages(arch, onLine)
   const virtme = await findVirtme().catch(() => undefined)
-  if (!virtme || !(await findDrgn())) {
-    onLine('installing virtme-ng and drgn into an environment of their own')
-    await installVirtme(onLine)
-  }
+  if (virtme && (await findDrgn())) return
+  onLine('installing virtme-ng and drgn into an environment of their own')
+  await installVirtme(onLine)
 }
 
-async function canMakeVenv(): Promise<boolean> {
-  const python = await access('/usr/bin/python3', constants.X_OK).then(
-    () => '/usr/bin/python3',
-    () => undefined,
+async function installPackages(arch: ArchName, onLine: (line: string) => void): Promise<void> {
+  const states = await Promise.all(toolsFor(arch).map(probeTool))
+  const missing = states.filter(({ found }) => !found).map(({ tool }) => tool)
+  const apt = await which('apt-get')
+  const needsVenv = apt !== undefined && !(await canCreateVenv())
+  const needsSource = !(await hasDistroSource())
+  if (missing.length === 0 && !needsVenv && !needsSource) return
+  const sudo = process.getuid?.() === 0 ? [] : ['sudo']
+  if (apt) await runVisibly([...sudo, 'apt-get', 'update', '-q'], onLine)
+  const command = await installCommand(missing)
+  if (!command)
+    throw new InfraError(
+      `This machine has neither apt-get nor dnf: install ${missing.map(tool => tool.apt).join(', ')} with its own package manager.`,
+    )
+  const source = needsSource ? await newestSourcePackage() : undefined
+  const extra = [...(needsVenv ? ['python3-venv'] : []), ...(source ? [source] : [])]
+  if (missing.length + extra.length > 0) await runVisibly([...command, ...extra], onLine)
+}
+
+/** True if the distribution's Python has what `python3 -m venv` needs, which Debian has in a package of its own. */
+async function canCreateVenv(): Promise<boolean> {
+  const python = '/usr/bin/python3'
+  const executable = await access(python, constants.X_OK).then(
+    () => true,
+    () => false,
   )
-  if (!python) return false
+  if (!executable) return false
   const end = await run({ file: python, args: ['-c', 'import venv, ensurepip'], deadline: 60 })
   return end.status === 0
 }

@@ -1,6 +1,6 @@
 /**
- * Variables that a process of ours inherits. Everything else stays behind: the environment of a job
- * holds tokens, and make runs code that a pull request wrote.
+ * Variables that child processes inherit, and no others: the environment of a job has tokens, and make runs code from
+ * pull requests.
  */
 const INHERITED = [
   /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TERM|TZ|TMPDIR)$/,
@@ -11,7 +11,7 @@ const INHERITED = [
   /^KERNELCRAFT_/,
 ]
 
-/** Further variables for processes that talk to the network on the user's behalf (git, pip, apt). */
+/** Further variables for programs that use the network with the user's settings (git, pip, apt). */
 const NETWORK = [
   /^SSH_(AUTH_SOCK|AGENT_PID|ASKPASS)$/,
   /^GIT_(SSL_|SSH|ASKPASS|HTTP_|TRACE|CONFIG_)/,
@@ -20,7 +20,7 @@ const NETWORK = [
 
 export type EnvironmentKind = 'plain' | 'network'
 
-/** The part of `env` that a child may see, plus `extra`. */
+/** The variables of `env` that a child inherits, and `extra`. */
 export function childEnvironment(
   kind: EnvironmentKind,
   extra: NodeJS.ProcessEnv = {},

@@ -3,7 +3,7 @@ import { distance } from 'fastest-levenshtein'
 import { type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser'
 import { InputError, messageOf } from '../errors.js'
 
-/** A value of a JSON file that a person wrote, and where it stands. */
+/** A value of a JSON file that the user wrote, with its position. */
 export interface JsonNode {
   file: string
   /** 1-based */
@@ -15,9 +15,9 @@ export interface JsonNode {
   items?: readonly JsonNode[]
 }
 
-/** What is wrong and what to do, for each of the parser's errors that can be said better than its name. */
-const MENDS: Readonly<Record<string, string>> = {
-  InvalidSymbol: 'this is no JSON: put text in double quotes',
+/** What is wrong and what to do, for the parser's errors that have a better description than their names. */
+const HINTS: Readonly<Record<string, string>> = {
+  InvalidSymbol: 'this is not JSON: put text in double quotes',
   PropertyNameExpected: 'a name in double quotes is missing here: add it, or remove the comma before',
   ValueExpected: 'a value is missing here: add it, or remove the comma before',
   ColonExpected: 'a colon is missing after the name: add it',
@@ -32,14 +32,14 @@ const MENDS: Readonly<Record<string, string>> = {
   InvalidEscapeCharacter: 'there is a backslash that escapes nothing: write \\\\ for one',
 }
 
-/** The error of a place in a file: `FILE:LINE: SENTENCE`. */
+/** An error at a line of a file: `FILE:LINE: SENTENCE`. */
 export function errorAt({ file, line }: Pick<JsonNode, 'file' | 'line'>, sentence: string): InputError {
   return new InputError(`${file}:${line}: ${sentence}.`)
 }
 
 /**
- * Reads JSON that a person wrote. Throws InputError with the line and the mend for what is no JSON and for a name that
- * stands twice in one object, of which JSON.parse would silently drop the first.
+ * Parses JSON that the user wrote. Throws InputError with the line and a hint for what is not JSON, and for a name that
+ * one object has twice, of which JSON.parse would silently drop the first.
  */
 export function parseJson(text: string, file: string): JsonNode {
   const errors: ParseError[] = []
@@ -48,30 +48,30 @@ export function parseJson(text: string, file: string): JsonNode {
   const [error] = errors
   if (error || !root) {
     const code = error ? printParseErrorCode(error.error) : 'ValueExpected'
-    // what is missing at the very end is missing after the last thing that is there
+    // what is missing at the end of the file is reported in the last line with text
     const offset = Math.min(error?.offset ?? 0, text.trimEnd().length)
-    throw errorAt({ file, line: lineOf(offset) }, MENDS[code] ?? `this is no JSON (${code}): mend it`)
+    throw errorAt({ file, line: lineOf(offset) }, HINTS[code] ?? `this is not JSON (${code}): correct it`)
   }
   const locate = (node: Node, offset = node.offset): JsonNode => {
-    const spot: JsonNode = { file, line: lineOf(offset), value: node.value }
+    const located: JsonNode = { file, line: lineOf(offset), value: node.value }
     const children = node.children ?? []
-    if (node.type === 'array') return { ...spot, items: children.map(child => locate(child)) }
-    if (node.type !== 'object') return spot
+    if (node.type === 'array') return { ...located, items: children.map(child => locate(child)) }
+    if (node.type !== 'object') return located
     const members = new Map<string, JsonNode>()
     for (const { children: [name, value] = [] } of children) {
       if (!name || !value) continue
-      const twin = members.get(name.value)
-      const here = locate(value, name.offset)
-      if (twin)
-        throw errorAt(here, `"${name.value}" was there before, in line ${twin.line}: keep one of the two`)
-      members.set(name.value, here)
+      const duplicate = members.get(name.value)
+      const member = locate(value, name.offset)
+      if (duplicate)
+        throw errorAt(member, `"${name.value}" already exists in line ${duplicate.line}: keep one of the two`)
+      members.set(name.value, member)
     }
-    return { ...spot, members }
+    return { ...located, members }
   }
   return locate(root)
 }
 
-/** The same for a file; undefined if there is none. */
+/** Reads and parses a JSON file that the user wrote; undefined if it does not exist. Throws InputError. */
 export function readJsonFile(file: string): JsonNode | undefined {
   let text: string
   try {
@@ -83,14 +83,14 @@ export function readJsonFile(file: string): JsonNode | undefined {
   return parseJson(text, file)
 }
 
-/** The members of an object that may only have these names (any if none are given). Throws InputError. */
+/** The members of an object, which may only have these names (any if none are given). Throws InputError. */
 export function membersOf(
-  spot: JsonNode,
+  node: JsonNode,
   what: string,
   names?: readonly string[],
 ): ReadonlyMap<string, JsonNode> {
-  if (!spot.members) throw errorAt(spot, `${what} is no object: write { ... }`)
-  for (const [name, member] of names ? spot.members : []) {
+  if (!node.members) throw errorAt(node, `${what} is not an object: write { ... }`)
+  for (const [name, member] of names ? node.members : []) {
     if (names?.includes(name)) continue
     const near = names?.find(known => distance(known, name.toLowerCase()) <= 2)
     throw errorAt(
@@ -98,13 +98,14 @@ export function membersOf(
       `${what} has no "${name}"${near ? `, did you mean "${near}"` : ''}: it takes ${names?.join(', ')}`,
     )
   }
-  return spot.members
+  return node.members
 }
 
-/** A text that is not empty and without control characters. Throws InputError. */
-export function textOf(spot: JsonNode, what: string): string {
-  const { value } = spot
-  if (typeof value !== 'string' || value.trim() === '') throw errorAt(spot, `${what} is no text: write "..."`)
-  if ([...value].some(char => char < ' ')) throw errorAt(spot, `${what} has a control character: remove it`)
+/** The text of a node, neither empty nor with control characters. Throws InputError. */
+export function textOf(node: JsonNode, what: string): string {
+  const { value } = node
+  if (typeof value !== 'string' || value.trim() === '')
+    throw errorAt(node, `${what} is not a text: write "..."`)
+  if ([...value].some(char => char < ' ')) throw errorAt(node, `${what} has a control character: remove it`)
   return value
 }

@@ -2,8 +2,8 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 
 /**
- * The directory in which everything that can be made again is kept: trees, work directories,
- * ccache, runs, the virtual environment of virtme-ng. `KERNELCRAFT_CACHE` moves it.
+ * The cache directory, with all that can be created again: trees, work directories, ccache, run directories, and the
+ * virtual environment of virtme-ng. `KERNELCRAFT_CACHE` sets another one.
  */
 export function cacheRoot(env: NodeJS.ProcessEnv = process.env): string {
   if (env.KERNELCRAFT_CACHE) return env.KERNELCRAFT_CACHE
@@ -23,6 +23,7 @@ export type CacheDirectory =
   | 'kvm'
   | 'crash'
 
-export function cachePath(room: CacheDirectory, ...rest: string[]): string {
-  return join(cacheRoot(), room, ...rest)
+/** A path in one of the cache's directories. */
+export function cachePath(name: CacheDirectory, ...rest: string[]): string {
+  return join(cacheRoot(), name, ...rest)
 }

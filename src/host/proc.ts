@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
-/** What /proc says of other processes; see proc(5). */
+/** Facts about other processes from /proc, see proc(5). */
 
-/** The process's start time in clock ticks since boot (field 22 of /proc/PID/stat); undefined if it is gone. */
+/** The process's start time in clock ticks since boot (field 22 of /proc/PID/stat); undefined if it does not exist. */
 export function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
@@ -13,51 +13,52 @@ export function startTime(pid: number): string | undefined {
   }
 }
 
-/** A process named so that neither a recycled PID nor the same number in another container is taken for it. */
+/** Identifies a process even if its PID is used again, or used in another container. */
 export interface ProcessId {
   pid: number
   start: string
-  /** of the machine's start (random(4), boot_id) */
+  /** the machine's boot_id (random(4)) */
   boot: string
-  /** PID namespace in which the number holds (pid_namespaces(7)) */
+  /** PID namespace of `pid` (pid_namespaces(7)) */
   namespace: string
-  /** when it was noted, in milliseconds since 1970 */
+  /** when this was recorded, in milliseconds since 1970 */
   noted: number
 }
 
-/** What cannot be looked at any more, in another PID namespace, is taken to be there for so long: longer than any job. */
-const UNSEEN_MS = 12 * 3600_000
+/** A process in another PID namespace cannot be looked at, and counts as alive for so long: longer than any job. */
+const ASSUMED_ALIVE_MS = 12 * 3600_000
 
 const bootId = () => readOr('', () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim())
 const pidNamespace = () => readOr('', () => readlinkSync('/proc/self/ns/pid'))
 
-function readOr(otherwise: string, read: () => string): string {
+function readOr(fallback: string, read: () => string): string {
   try {
     return read()
   } catch {
-    return otherwise
+    return fallback
   }
 }
 
+/** The identity of a running process. */
 export function processId(pid: number): ProcessId {
   const [boot, namespace] = [bootId(), pidNamespace()]
   return { pid, start: startTime(pid) ?? '', boot, namespace, noted: Date.now() }
 }
 
 /**
- * Whether that process lives, as far as can be seen from here: none of another boot does, and one of another PID
- * namespace, a container that shares a directory with this one, is believed to for half a day.
+ * True if the process exists, as far as this process can tell: none of another boot does, and one of another PID
+ * namespace (a container that shares a directory with this one) is assumed to for half a day.
  */
 export function isAlive({ pid, start, boot, namespace, noted }: ProcessId): boolean {
   if (start === '' || boot !== bootId()) return false
-  if (namespace !== pidNamespace()) return Date.now() - noted < UNSEEN_MS
+  if (namespace !== pidNamespace()) return Date.now() - noted < ASSUMED_ALIVE_MS
   return startTime(pid) === start
 }
 
-/** A word that no other process has, on this machine or in a container of it. */
+/** A suffix for names that no other process has, on this machine or in one of its containers. */
 export const uniqueSuffix = (): string => `${pidNamespace().replace(/\D/g, '')}-${process.pid}`
 
-/** PIDs of all processes whose environment holds exactly `NAME=value`. Those of others cannot be read and are left out. */
+/** PIDs of all processes with `NAME=value` in their environment, as far as this user may read it. */
 export function withEnvironment(name: string, value: string): number[] {
   const wanted = `\0${name}=${value}\0`
   return readdirSync('/proc')
@@ -72,7 +73,7 @@ export function withEnvironment(name: string, value: string): number[] {
     })
 }
 
-/** Sends a signal; a process that is gone or not ours is no error. True if it was sent. */
+/** Sends a signal. Returns true if it was sent; a process that does not exist or is another user's is not an error. */
 export function signal(pid: number, name: NodeJS.Signals | 0): boolean {
   try {
     process.kill(pid, name)

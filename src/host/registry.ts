@@ -4,61 +4,67 @@ import { cachePath } from './paths.js'
 import { isAlive, type ProcessId, processId, signal, withEnvironment } from './proc.js'
 import { killGroup } from './processes.js'
 
-/** The variable by which every process of a guest, whatever group it moved to, is known as ours. */
+/** Environment variable with the run directory, by which all processes of a guest are found, whatever their group is. */
 export const RUN_VARIABLE = 'KERNELCRAFT_RUN'
 
-/** A guest that runs, as noted on disk, so that whoever comes after a crash of ours can end it. */
+/** The record of a running guest on disk, with which a later process can end it if this one is killed. */
 export interface RunningGuest {
   runDirectory: string
+  /** the kc that runs it */
   owner: ProcessId
+  /** of the process group of virtme-run and QEMU */
   leader: ProcessId
-  /** QEMU's second monitor, which is free for other processes (QMP) */
+  /** socket of QEMU's second monitor (QMP), which other processes may use */
   monitor: string
-  /** of the kernel that the guest runs */
+  /** path of the guest kernel's vmlinux */
   vmlinux: string
-  /** `uname -r` of it */
+  /** `uname -r` of the guest */
   release: string
   accel: 'kvm' | 'tcg'
-  /** what it runs, in a few words */
+  /** a short form of the command that it runs */
   command: string
-  /** ISO 8601 */
+  /** when it was started, ISO 8601 */
   since: string
 }
 
-/** What a person calls a guest: the end of its run directory's name. */
+/** A guest's name in kc's commands: the end of its run directory's name. */
 export const guestName = ({ runDirectory }: Pick<RunningGuest, 'runDirectory'>): string =>
   runDirectory.slice(Math.max(runDirectory.lastIndexOf('/'), runDirectory.lastIndexOf('-')) + 1)
 
-function noteOf(runDirectory: string): string {
+function recordPath(runDirectory: string): string {
   return cachePath('running', `${runDirectory.replaceAll('/', '%')}.json`.slice(-200))
 }
 
-/** Notes a guest whose process group has `leader` as its leader. */
-export function registerGuest(leader: number, known: Omit<RunningGuest, 'owner' | 'leader' | 'since'>): void {
+/** Writes the record of a guest; `leader` is the PID of its process group's leader. */
+export function registerGuest(leader: number, facts: Omit<RunningGuest, 'owner' | 'leader' | 'since'>): void {
   mkdirSync(cachePath('running'), { recursive: true })
   const guest: RunningGuest = {
-    ...known,
+    ...facts,
     owner: processId(process.pid),
     leader: processId(leader),
     since: new Date().toISOString(),
   }
-  writeFileSync(noteOf(known.runDirectory), JSON.stringify(guest))
+  writeFileSync(recordPath(facts.runDirectory), JSON.stringify(guest))
 }
 
+/** Removes the record of a guest; none is not an error. */
 export function unregisterGuest(runDirectory: string): void {
-  rmSync(noteOf(runDirectory), { force: true })
+  rmSync(recordPath(runDirectory), { force: true })
 }
 
-/** Ends every process of the run: the group and whoever left it but still carries the run's variable. */
+/**
+ * Kills every process of a run: the process group, and processes that left it but have the run's variable. Returns how
+ * many had the variable.
+ */
 export async function endProcesses(runDirectory: string, leader?: ProcessId): Promise<number> {
-  const strays = withEnvironment(RUN_VARIABLE, runDirectory)
+  const found = withEnvironment(RUN_VARIABLE, runDirectory)
   if (leader !== undefined && isAlive(leader)) await killGroup(leader.pid)
   for (const pid of withEnvironment(RUN_VARIABLE, runDirectory)) signal(pid, 'SIGKILL')
-  return strays.length
+  return found.length
 }
 
-/** The notes on disk; without a guest where a note cannot be read. */
-function readNotes(): { path: string; guest?: RunningGuest }[] {
+/** The records on disk; without a guest where one cannot be read. */
+function readRecords(): { path: string; guest?: RunningGuest }[] {
   let names: string[]
   try {
     names = readdirSync(cachePath('running'))
@@ -75,20 +81,20 @@ function readNotes(): { path: string; guest?: RunningGuest }[] {
   })
 }
 
-/** Guests of kc processes that are alive, the one that started first first. */
+/** Guests whose kc is alive, in the order of their kc's start. */
 export function runningGuests(): RunningGuest[] {
-  return readNotes()
+  return readRecords()
     .flatMap(({ guest }) => (guest && isAlive(guest.owner) ? [guest] : []))
     .sort((a, b) => Number(a.owner.start) - Number(b.owner.start))
 }
 
 /**
- * Ends the guests whose kc died without ending them (SIGKILL, a lost runner).
- * Returns the run directories that were left behind.
+ * Ends the guests whose kc ended without ending them (SIGKILL, a lost runner).
+ * Returns the run directories of those that were still running.
  */
 export async function reapGuests(): Promise<string[]> {
   const reaped: string[] = []
-  for (const { path, guest } of readNotes()) {
+  for (const { path, guest } of readRecords()) {
     if (guest && isAlive(guest.owner)) continue
     if (guest) {
       if ((await endProcesses(guest.runDirectory, guest.leader)) > 0) reaped.push(guest.runDirectory)

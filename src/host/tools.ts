@@ -19,23 +19,24 @@ export async function which(name: string, path = process.env.PATH ?? ''): Promis
   return undefined
 }
 
-/** When a tool is needed: always, for a build, for a boot, for a root to be made, or only to have more. */
+/** What a tool is needed for: every run, a build, a boot, `kc root create`; or it only adds features. */
 export type Need = 'source' | 'build' | 'boot' | 'root' | 'optional'
 
 export interface Tool {
   name: string
   need: Need
+  /** its purpose, as an infinitive or a noun */
   why: string
-  /** what the distributions call the package */
+  /** names of the package in Debian and Fedora */
   apt: string
   dnf: string
-  /** any of these programs will do */
+  /** the tool is there if one of these programs is on PATH */
   programs?: readonly string[]
-  /** or a header that the compiler has to find */
+  /** or if the compiler finds this header */
   header?: string
 }
 
-/** Everything that any run asks of the machine, virtme-ng, the kernel source, and what `archTools` adds apart. */
+/** The tools of all architectures, except virtme-ng. */
 const TOOLS: readonly Tool[] = [
   { name: 'git', need: 'source', why: 'fetch the source', apt: 'git', dnf: 'git', programs: ['git'] },
   {
@@ -53,6 +54,14 @@ const TOOLS: readonly Tool[] = [
     apt: 'xz-utils',
     dnf: 'xz',
     programs: ['xz'],
+  },
+  {
+    name: 'flock',
+    need: 'source',
+    why: 'lock work directories',
+    apt: 'util-linux',
+    dnf: 'util-linux',
+    programs: ['flock'],
   },
   { name: 'make', need: 'build', why: 'build', apt: 'make', dnf: 'make', programs: ['make'] },
   { name: 'gcc', need: 'build', why: 'build', apt: 'gcc', dnf: 'gcc', programs: ['gcc'] },
@@ -104,7 +113,7 @@ const TOOLS: readonly Tool[] = [
   {
     name: 'file',
     need: 'boot',
-    why: 'virtme-run asks it for the version',
+    why: 'virtme-run reads the kernel version with it',
     apt: 'file',
     dnf: 'file',
     programs: ['file'],
@@ -140,7 +149,7 @@ const TOOLS: readonly Tool[] = [
 const MMDEBSTRAP: Tool = {
   name: 'mmdebstrap',
   need: 'root',
-  why: 'make a root file system',
+  why: 'create a root file system',
   apt: 'mmdebstrap',
   dnf: 'mmdebstrap',
   programs: ['mmdebstrap'],
@@ -148,14 +157,14 @@ const MMDEBSTRAP: Tool = {
 const NEWUIDMAP: Tool = {
   name: 'newuidmap',
   need: 'root',
-  why: 'make a root file system without root rights',
+  why: 'create a root file system without root rights',
   apt: 'uidmap',
   dnf: 'shadow-utils',
   programs: ['newuidmap'],
 }
 const rootTools = () => (process.getuid?.() === 0 ? [MMDEBSTRAP] : [MMDEBSTRAP, NEWUIDMAP])
 
-/** All tools of a run whose kernel is of that architecture. */
+/** The tools for kernels of an architecture, except those of `kc root create` alone. */
 export function toolsFor(name: ArchName): Tool[] {
   const { qemu, packages, triplet } = archOf(name)
   const cross: Tool[] = isNative(name)
@@ -185,7 +194,7 @@ export function toolsFor(name: ArchName): Tool[] {
 
 export interface ToolState {
   tool: Tool
-  /** path, or the header's name; undefined if missing */
+  /** path of the program, or name of the header; undefined if missing */
   found?: string
 }
 
@@ -200,6 +209,7 @@ async function hasHeader(header: string): Promise<boolean> {
   return end.status === 0
 }
 
+/** Looks for a tool on this machine. */
 export async function probeTool(tool: Tool): Promise<ToolState> {
   for (const program of tool.programs ?? []) {
     const found = await which(program)
@@ -209,7 +219,7 @@ export async function probeTool(tool: Tool): Promise<ToolState> {
   return { tool }
 }
 
-/** The tools of these needs that are missing. */
+/** The missing tools among those with one of these needs. */
 export async function missingTools(needs: readonly Need[], arch: ArchName): Promise<Tool[]> {
   const states = await Promise.all(
     [...toolsFor(arch), ...rootTools()].filter(tool => needs.includes(tool.need)).map(probeTool),
@@ -217,7 +227,7 @@ export async function missingTools(needs: readonly Need[], arch: ArchName): Prom
   return states.filter(state => state.found === undefined).map(state => state.tool)
 }
 
-/** The command that installs these packages on this machine, by its package manager. */
+/** The command that installs the packages of these tools; undefined without a known package manager. */
 export async function installCommand(tools: readonly Tool[]): Promise<string[] | undefined> {
   const sudo = process.getuid?.() === 0 ? [] : ['sudo']
   const names = (manager: 'apt' | 'dnf') => [...new Set(tools.map(tool => tool[manager]))]
@@ -228,7 +238,7 @@ export async function installCommand(tools: readonly Tool[]): Promise<string[] |
   return undefined
 }
 
-/** Throws InfraError that names every missing tool and the one command that installs them. */
+/** Throws InfraError with all missing tools and the command that installs them. `what` needs them. */
 export async function requireTools(needs: readonly Need[], arch: ArchName, what: string): Promise<void> {
   const missing = await missingTools(needs, arch)
   if (missing.length === 0) return

@@ -7,7 +7,7 @@ import { cachePath } from './paths.js'
 import { describeEnd, lastLines, run } from './processes.js'
 import { which } from './tools.js'
 
-/** The oldest virtme-ng whose options we rely on. */
+/** The oldest virtme-ng with the options that KernelCraft uses. */
 export const OLDEST = [1, 42] as const
 
 /** The oldest Python that this virtme-ng runs on. */
@@ -34,7 +34,7 @@ async function versionOf(path: string): Promise<string | undefined> {
   return /(\d+\.\d[\w.+-]*)/.exec(end.stdout)?.[1]
 }
 
-/** Our own is what its pins say; asking it would cost half a second at every start. */
+/** Version in KernelCraft's virtual environment, from its pins: `vng --version` would take half a second at every start. */
 function ownVersion(): string | undefined {
   if (!existsSync(ownVirtme()) || !environmentIsCurrent()) return undefined
   return /^virtme-ng==(\S+)/m.exec(readFileSync(asset('host/requirements.txt'), 'utf8'))?.[1]
@@ -43,8 +43,8 @@ function ownVersion(): string | undefined {
 const ownVirtme = () => cachePath('venv', 'bin', 'virtme-run')
 
 /**
- * virtme-run: the pinned one in our own virtual environment, else a new enough one on PATH.
- * Throws InfraError with the way to get it.
+ * Finds virtme-run: the pinned one in KernelCraft's virtual environment, else one on PATH that is new enough.
+ * Throws InfraError with how to install it.
  */
 export async function findVirtme(): Promise<Virtme> {
   const own = ownVersion()
@@ -58,15 +58,15 @@ export async function findVirtme(): Promise<Virtme> {
   )
 }
 
-/** Path of drgn, which reads vmcores: the pinned one in our own virtual environment, else the one on PATH. */
+/** Path of drgn, which reads vmcores: the pinned one in KernelCraft's virtual environment, else the one on PATH. */
 export async function findDrgn(): Promise<string | undefined> {
   const own = cachePath('venv', 'bin', 'drgn')
   return existsSync(own) ? own : await which('drgn')
 }
 
-/** A Python that can run virtme-ng. Throws InfraError that names what was found. */
+/** Path of a Python that virtme-ng runs on. Throws InfraError with the version that was found. */
 export async function findPython(candidates?: readonly (string | undefined)[]): Promise<string> {
-  // the distribution's own first: a shim of a version manager may vanish under the environment
+  // the distribution's own first: one of a version manager may be removed while the environment needs it
   candidates ??= ['/usr/bin/python3', await which('python3')]
   let found = 'none'
   for (const path of candidates) {
@@ -85,50 +85,40 @@ export async function findPython(candidates?: readonly (string | undefined)[]): 
   )
 }
 
-/** Installs the pinned virtme-ng and drgn, hashes checked, into a virtual environment of our own. */
+/** Installs the pinned virtme-ng and drgn, with verified hashes, into KernelCraft's virtual environment. */
 export async function installVirtme(onLine: (line: string) => void): Promise<Virtme> {
   const venv = cachePath('venv')
   const requirements = asset('host/requirements.txt')
   const python = await findPython()
   await rm(venv, { recursive: true, force: true })
   await mkdir(dirname(venv), { recursive: true })
+  const pip = ['-m', 'pip', 'install', '--require-hashes', '--only-binary', ':all:', '--no-input']
   const steps = [
     { file: python, args: ['-m', 'venv', venv], hint: 'install python3-venv' },
     {
       file: join(venv, 'bin', 'python'),
-      args: [
-        '-m',
-        'pip',
-        'install',
-        '--require-hashes',
-        '--only-binary',
-        ':all:',
-        '--no-input',
-        '-r',
-        requirements,
-      ],
+      args: [...pip, '-r', requirements],
       hint: 'is the Python package index reachable?',
     },
   ]
   for (const step of steps) {
     const end = await run({ ...step, environment: 'network', deadline: 900, onLine })
-    if (end.status !== 0) {
-      await rm(venv, { recursive: true, force: true })
-      throw new InfraError(
-        `virtme-ng could not be installed: ${describeEnd(step.file, end)} (${step.hint}).`,
-        lastLines(end.stdout + end.stderr, 5),
-      )
-    }
+    if (end.status === 0) continue
+    await rm(venv, { recursive: true, force: true })
+    throw new InfraError(
+      `virtme-ng could not be installed: ${describeEnd(step.file, end)} (${step.hint}).`,
+      lastLines(end.stdout + end.stderr, 5),
+    )
   }
   await writeFile(join(venv, 'kernelcraft-requirements'), readFileSync(requirements))
   return { path: ownVirtme(), version: ownVersion() ?? 'unknown' }
 }
 
-/** False if our environment was made from other pins than the ones we ship now. */
+/** False if the virtual environment was created from other pins than those of this version. */
 function environmentIsCurrent(): boolean {
   try {
-    const made = readFileSync(cachePath('venv', 'kernelcraft-requirements'))
-    return made.equals(readFileSync(asset('host/requirements.txt')))
+    const installed = readFileSync(cachePath('venv', 'kernelcraft-requirements'))
+    return installed.equals(readFileSync(asset('host/requirements.txt')))
   } catch {
     return false
   }

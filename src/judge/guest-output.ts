@@ -1,16 +1,18 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { InputError } from '../errors.js'
+import type { IgnoreWindow } from '../triage/ignore-windows.js'
 import { ktapParser } from '../triage/ktap.js'
 import type { TestReport } from '../triage/tests.js'
-import { type IgnoreWindow, type Triage, triage } from '../triage/triage.js'
+import { type Triage, triage } from '../triage/triage.js'
 
-/** Listens to what a guest prints, while it prints it, in memory that does not grow with it. */
+/** Parses what a guest prints while it prints it: reports of bugs, and tests. Memory is bounded. */
 export interface GuestOutputParser {
-  /** true when the first report of a bug begins in this piece */
+  /** takes the console's next chunk; true if a report of a bug begins in it */
   console(chunk: Buffer): boolean
+  /** takes the next chunk of the commands' stdout */
   stdout(chunk: Buffer): void
-  /** what was heard; to be called once, at the end */
+  /** what both streams held; to be called once, at the end */
   end(): ParsedOutput
 }
 
@@ -18,13 +20,13 @@ export interface ParsedOutput extends Triage {
   tests?: TestReport
 }
 
-/** What every KTAP and TAP document begins with; until it is there, a stream is only looked through for it. */
-const BEGINS = 'TAP version '
+/** How every KTAP and TAP document begins; before its first occurrence no line of a stream is parsed. */
+const DOCUMENT_START = 'TAP version '
 const NEWLINE = 0x0a
 /** bytes of an unfinished line that are kept */
-const MOST_LINE = 65536
+const MAX_LINE = 65536
 
-/** Feeds a stream's lines to a KTAP parser of its own. */
+/** Splits a stream into lines for a KTAP parser of its own. */
 function ktapStream(): { push(chunk: Buffer): void; end(): TestReport | undefined } {
   const parser = ktapParser()
   let started = false
@@ -32,15 +34,15 @@ function ktapStream(): { push(chunk: Buffer): void; end(): TestReport | undefine
   return {
     push(chunk) {
       const end = chunk.lastIndexOf(NEWLINE)
-      // where the words are cut in two, the rest of the line before is looked at too
+      // the start of a document may be split between two chunks
       const line = end < 0 ? chunk : chunk.subarray(0, chunk.indexOf(NEWLINE))
-      started ||= chunk.includes(BEGINS) || Buffer.concat([rest, line]).includes(BEGINS)
+      started ||= chunk.includes(DOCUMENT_START) || Buffer.concat([rest, line]).includes(DOCUMENT_START)
       if (started && end >= 0) {
         const text = Buffer.concat([rest, chunk.subarray(0, end)]).toString('utf8')
         for (const whole of text.split('\n')) parser.line(whole)
       }
       rest = end < 0 ? Buffer.concat([rest, chunk]) : Buffer.from(chunk.subarray(end + 1))
-      rest = rest.subarray(0, MOST_LINE)
+      rest = rest.subarray(0, MAX_LINE)
     },
     end() {
       if (started && rest.length > 0) parser.line(rest.toString('utf8'))
@@ -50,7 +52,7 @@ function ktapStream(): { push(chunk: Buffer): void; end(): TestReport | undefine
 }
 
 /** The tests of both streams: kselftest prints to the commands' stdout, KUnit to the console. */
-function join(reports: readonly (TestReport | undefined)[]): TestReport | undefined {
+function mergeTests(reports: readonly (TestReport | undefined)[]): TestReport | undefined {
   // a kernel with KUnit and no suite prints an empty plan
   const [first, second] = reports.filter(report => report !== undefined && report.counts.total > 0)
   if (!first || !second) return first
@@ -78,13 +80,13 @@ export function guestOutputParser(windows: readonly IgnoreWindow[]): GuestOutput
     },
     stdout: chunk => stdout.push(chunk),
     end() {
-      const tests = join([stdout.end(), console.end()])
+      const tests = mergeTests([stdout.end(), console.end()])
       return { ...reports.end(), ...(tests ? { tests } : {}) }
     },
   }
 }
 
-/** Listens to a console log: a file, or stdin as `-`. Throws InputError if it cannot be read. */
+/** Parses a console log: a file, or stdin as `-`. Throws InputError if it cannot be read. */
 export async function parseConsoleFile(path: string): Promise<ParsedOutput> {
   if (path !== '-') {
     const info = await stat(path).catch(() => undefined)
@@ -92,8 +94,8 @@ export async function parseConsoleFile(path: string): Promise<ParsedOutput> {
     if (info.isDirectory())
       throw new InputError(`triage: ${JSON.stringify(path)} is a directory; name a console log.`)
   }
-  const ear = guestOutputParser([])
+  const parser = guestOutputParser([])
   const input = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: 1 << 20 })
-  for await (const chunk of input) ear.console(chunk as Buffer)
-  return ear.end()
+  for await (const chunk of input) parser.console(chunk as Buffer)
+  return parser.end()
 }

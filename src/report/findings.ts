@@ -1,6 +1,6 @@
 import type { FindingFacts, Result, StackEntry } from '../result.js'
 
-/** Title and reason in one line; a title that is the reason is said once. */
+/** Title and reason in one line; a title that is the reason is not repeated. */
 export function sentence({ title, reason }: Pick<Result, 'title' | 'reason'>): string {
   return title === reason ? reason : `${title}. ${reason}`
 }

@@ -2,7 +2,7 @@ import Builder from 'fast-xml-builder'
 import type { Status, TestNode, TestReport } from '../triage/tests.js'
 import { isBad } from '../triage/tests.js'
 
-/** The element that says what became of a test. JUnit's "error" is a test that could not come to a result. */
+/** The element for a test's status. JUnit's "error" is a test without a result. */
 const ELEMENTS: Readonly<Record<Status, 'failure' | 'error' | 'skipped' | undefined>> = {
   passed: undefined,
   failed: 'failure',
@@ -21,7 +21,7 @@ const FORBIDDEN = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]
 
 const text = (value: string) => value.replace(FORBIDDEN, '\u{fffd}')
 
-/** True if a test failed and none of its subtests says so: it is a test case itself then. */
+/** True if a test failed and none of its subtests failed: it is a test case itself then. */
 const failedAlone = (test: TestNode) =>
   isBad(test.status) && !test.subtests.some(({ status }) => isBad(status))
 
@@ -69,7 +69,7 @@ function totals(cases: readonly TestNode[]) {
 /**
  * The report as JUnit XML, as Jenkins, GitLab and test reporters on GitHub read it. Suites and classes are named by
  * the path of the tests around, from `name` on. Test cases are counted by the element: one that stands for several
- * missing tests is one here, and its message says how many they are.
+ * missing tests is one here, and its message has their number.
  */
 export function toJunit(report: TestReport, name: string): string {
   const suites = flatten(name, report.tests, [])

@@ -46,10 +46,10 @@ export function inline(text: string): string {
 
 /** A table of two columns; rows whose value is empty are left out, and so is a table without rows. */
 export function table(head: string, rows: readonly (readonly [string, string])[]): string {
-  const told = rows.filter(([, value]) => value !== '')
-  if (told.length === 0) return ''
+  const filled = rows.filter(([, value]) => value !== '')
+  if (filled.length === 0) return ''
   // an empty cell alone would be drawn as an empty row
-  return [`| | ${head} |`, '|---|---|', ...told.map(([name, value]) => `| ${name} | ${value} |`)].join('\n')
+  return [`| | ${head} |`, '|---|---|', ...filled.map(([name, value]) => `| ${name} | ${value} |`)].join('\n')
 }
 
 /** Lines behind a fold; nothing if there are none. */

@@ -23,9 +23,9 @@ export function seconds(value: number | undefined): string {
   return value < 100 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`
 }
 
-/** What only the place where a run took place knows: in a job, GitHub's pages. */
+/** What the summary shows beside the result: in a job, GitHub's pages. */
 export interface SummaryContext {
-  /** where the repository of the checkout is shown, such as https://github.com/owner/linux */
+  /** URL of the repository of the checkout, such as https://github.com/owner/linux */
   repository?: string
   /** what was uploaded */
   artifacts?: readonly { name: string; url: string }[]
@@ -47,7 +47,7 @@ function cacheRow({ kernel }: Result): string {
   if (!kernel?.cache) return ''
   const { hit, key, differs } = kernel.cache
   if (hit) return `hit \`${key.slice(0, 12)}\`, nothing was built`
-  if (!differs) return 'miss: no kernel was made here before'
+  if (!differs) return 'miss: no kernel was built here before'
   return `miss: ${differs.map(inline).join('; ') || 'the kernel had been removed'}`
 }
 
@@ -62,10 +62,10 @@ function ccacheRow({ kernel }: Result): string {
   ].join(', ')
 }
 
-function facts(result: Result, place: SummaryContext): string {
+function facts(result: Result, context: SummaryContext): string {
   const { kernel, boot } = result
   return table('What was tested', [
-    ['Source', sourceRow(result, place)],
+    ['Source', sourceRow(result, context)],
     [
       'Kernel',
       kernel
@@ -95,19 +95,19 @@ function timings(result: Result): string {
     ({ stage, seconds: value, summary }) => `| ${stage} | ${seconds(value)} | ${inline(summary)} |`,
   )
   return [
-    '| Stage | Time | What came of it |',
+    '| Stage | Time | Summary |',
     '|---|--:|---|',
     ...rows,
     `| **all** | **${seconds(result.seconds)}** | |`,
   ].join('\n')
 }
 
-/** Seconds between two marks of an axis; whole minutes where mermaid would draw too many. */
+/** Seconds between two marks of an axis: mermaid draws any number of them. */
 const MARKS_EVERY = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600] as const
 const MOST_MARKS = 10
 
-/** A picture of where the time went, in the notation that GitHub draws (mermaid). */
-function picture({ timings: stages }: Result): string {
+/** A chart of the stages, in the notation that GitHub renders (mermaid). */
+function chart({ timings: stages }: Result): string {
   const shown = stages.filter(stage => stage.seconds >= 0.05)
   if (shown.length < 2) return ''
   const all = shown.reduce((sum, stage) => sum + stage.seconds, 0)
@@ -171,13 +171,13 @@ function vmcore({ vmcore: dump, runDirectory }: Result, { dumpUploaded }: Summar
   const size = `${(dump.bytes / 2 ** 20).toFixed(1)} MiB`
   const what = `The vmcore (${size}${dump.buildId ? `, build id \`${dump.buildId.slice(0, 12)}\`` : ''})`
   if (!dumpUploaded) return `${what} opens with\n\n${codeBlock(dump.open, 3, 4096)}`
-  // who reads this has the unpacked artifact, and no path of the runner
+  // the reader has the unpacked artifact, and no path of the runner
   const unpacked = dump.open.replaceAll(join(runDirectory, '/'), '').replace(/^\S*\//, '')
   return `${what} opens, where its artifact was unpacked, with\n\n${codeBlock(unpacked, 3, 4096)}`
 }
 
-/** Verdicts of a kernel that did not end by itself. */
-const NO_ANSWER: ReadonlySet<Verdict> = new Set(['boot-failed', 'hang', 'panic'])
+/** Verdicts for which the end of the console matters most. */
+const SHOW_CONSOLE: ReadonlySet<Verdict> = new Set(['boot-failed', 'hang', 'panic'])
 
 function consoleTail({ runDirectory }: Result, open = false): string {
   return details('Last lines of the console', tailOf(join(runDirectory, 'console.log'), 32 * 1024), 40, open)
@@ -189,7 +189,7 @@ function trouble(result: Result): string {
     .slice(0, 10)
     .map(({ file, line, message }) => `${file}:${line}: ${message}`)
   const parts = [error?.details, diagnostics]
-    // what the sentence at the top says already
+    // not what the sentence at the top contains already
     .filter(lines => lines?.some(line => !sentence(result).includes(line)))
     .map(lines => codeBlock((lines ?? []).join('\n'), 20, 8 * 1024))
   for (const [title, name, lines] of [
@@ -197,8 +197,8 @@ function trouble(result: Result): string {
     ['Last lines of stdout', 'stdout.log', 15],
   ] as const)
     parts.push(details(title, tailOf(join(runDirectory, name), 32 * 1024), lines))
-  // without a report the console is what there is to see
-  parts.push(consoleTail(result, result.findings.length === 0 && NO_ANSWER.has(result.verdict)))
+  // without a finding the console is the best evidence
+  parts.push(consoleTail(result, result.findings.length === 0 && SHOW_CONSOLE.has(result.verdict)))
   return parts.filter(part => part !== '').join('\n')
 }
 
@@ -209,14 +209,14 @@ function artifacts({ artifacts: uploaded = [] }: SummaryContext): string {
 
 const fold = (title: string, text: string) => `<details><summary>${title}</summary>\n\n${text}\n\n</details>`
 
-/** The result as Markdown, for a job summary and for summary.md. Well under GitHub's 1 MiB whatever the guest said. */
-export function summarize(result: Result, place: SummaryContext = {}): string {
-  const { style = 'auto' } = place
+/** The result as Markdown, for a job summary and for summary.md. Well under GitHub's 1 MiB whatever the guest printed. */
+export function summarize(result: Result, context: SummaryContext = {}): string {
+  const { style = 'auto' } = context
   const compact = style === 'compact' || (style === 'auto' && result.verdict === 'passed')
   const warnings = result.warnings.slice(0, 20).map(warning => `- ⚠️ ${inline(warning)}`)
-  const repeat = `Repeat it at a desk, in a checkout of the tree:\n\n${codeBlock(result.repeat, 200, 16 * 1024)}`
-  const tested = facts(result, place)
-  const took = [timings(result), picture(result), repeat].filter(part => part !== '').join('\n\n')
+  const repeat = `Repeat it on your machine, in a checkout of the tree:\n\n${codeBlock(result.repeat, 200, 16 * 1024)}`
+  const tested = facts(result, context)
+  const took = [timings(result), chart(result), repeat].filter(part => part !== '').join('\n\n')
   return [
     `## ${MARKS[result.verdict]} KernelCraft: ${result.verdict}`,
     `${inline(sentence(result))}${compact && result.kernel ? ` \`${result.kernel.release}\`, ${seconds(result.seconds)}.` : ''}`,
@@ -224,12 +224,12 @@ export function summarize(result: Result, place: SummaryContext = {}): string {
     warnings.join('\n'),
     findings(result),
     result.tests ? renderTests(result.tests) : '',
-    vmcore(result, place),
+    vmcore(result, context),
     result.verdict === 'passed' ? consoleTail(result) : trouble(result),
     compact
-      ? fold('What was tested, how to repeat it, and where the time went', `${tested}\n\n${took}`)
+      ? fold('What was tested, how to repeat it, and the time of each stage', `${tested}\n\n${took}`)
       : took,
-    artifacts(place),
+    artifacts(context),
   ]
     .filter(part => part !== '')
     .join('\n\n')

@@ -10,19 +10,19 @@ import { testsLine } from './tests.js'
 type Style = Parameters<typeof styleText>[0]
 
 export interface TerminalOptions {
-  /** all that tools and the kernel's console say */
+  /** print all output of tools and of the kernel's console */
   verbose: boolean
   env: NodeJS.ProcessEnv
 }
 
-/** How often a log that is not a terminal hears of a build's progress. */
+/** Seconds between two lines about a build's progress in a log that is not a terminal. */
 const QUIET_SECONDS = 15
 
 const hasColour = (env: NodeJS.ProcessEnv) =>
   !env.NO_COLOR && env.TERM !== 'dumb' && Boolean(process.stderr.isTTY)
 
 /**
- * kc's own words go to stderr, so that stdout has what the guest wrote there and nothing else.
+ * kc's own messages go to stderr, so that stdout has only what the guest wrote there.
  * In a terminal a build's progress is one line that is written over.
  */
 export function terminalLog(options: TerminalOptions): Log {
@@ -38,7 +38,7 @@ export function terminalLog(options: TerminalOptions): Log {
     if (shown) process.stderr.write('\r\x1b[K')
     shown = false
   }
-  const say = (text: string) => {
+  const print = (text: string) => {
     wipe()
     process.stderr.write(`${text}\n`)
   }
@@ -46,14 +46,14 @@ export function terminalLog(options: TerminalOptions): Log {
   return {
     stage(_stage, title) {
       stageStart = lastProgress = performance.now()
-      say(`${paint('cyan', '==>')} ${paint('bold', title)}`)
+      print(`${paint('cyan', '==>')} ${paint('bold', title)}`)
     },
     stageEnd(_stage, summary) {
-      say(`    ${summary} ${paint('dim', `(${seconds((performance.now() - stageStart) / 1000)})`)}`)
+      print(`    ${summary} ${paint('dim', `(${seconds((performance.now() - stageStart) / 1000)})`)}`)
     },
-    info: message => say(`    ${message}`),
-    warning: message => say(`${paint('yellow', 'warning:')} ${message}`),
-    diagnostic: ({ file, line, message }) => say(`${paint('red', 'error:')} ${file}:${line}: ${message}`),
+    info: message => print(`    ${message}`),
+    warning: message => print(`${paint('yellow', 'warning:')} ${message}`),
+    diagnostic: ({ file, line, message }) => print(`${paint('red', 'error:')} ${file}:${line}: ${message}`),
     progress(progress) {
       const now = performance.now()
       if (tty) {
@@ -64,11 +64,11 @@ export function terminalLog(options: TerminalOptions): Log {
         shown = true
       } else if (now - lastProgress > QUIET_SECONDS * 1000) {
         lastProgress = now
-        say(`    ${describeProgress(progress)}`)
+        print(`    ${describeProgress(progress)}`)
       }
     },
     detail: line => {
-      if (options.verbose) say(line)
+      if (options.verbose) print(line)
     },
     guest(stream, chunk) {
       if (stream === 'console' && !options.verbose) return
@@ -94,15 +94,15 @@ export function terminalResult(result: Result, env: NodeJS.ProcessEnv): string {
   const failing = result.findings.filter(finding => finding.ignored === undefined)
   if (result.verdict !== 'passed') {
     for (const detail of result.error?.details ?? []) lines.push(`    ${detail}`)
-    // a report says more than the last lines do
+    // a finding explains more than the last lines do
     if (failing.length === 0 && ['panic', 'hang', 'boot-failed'].includes(result.verdict)) {
-      const words = tailOf(join(result.runDirectory, 'console.log'), 16 * 1024)
+      const lastLines = tailOf(join(result.runDirectory, 'console.log'), 16 * 1024)
         .split(/\r?\n/)
         .filter(Boolean)
         .slice(-20)
       lines.push(
         paint('dim', '--- last lines of the console ---'),
-        ...words.map(printable),
+        ...lastLines.map(printable),
         paint('dim', '---'),
       )
     }

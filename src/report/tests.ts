@@ -18,7 +18,7 @@ const MARKS: Readonly<Record<Status, string>> = {
 const MOST_FAILURES = 500
 const MOST_SKIPS = 100
 
-/** Tests whose status is wanted, in the order of the log; one that only tells what its subtests told is left out. */
+/** Tests with one of these statuses, in the order of the log, without those whose status is only that of their subtests. */
 function rows(tests: readonly TestNode[], wanted: (status: Status) => boolean, around = ''): FailedTest[] {
   return tests.flatMap(({ name, status, reason, log, subtests }) => {
     const path = `${around}${name}`
@@ -53,15 +53,15 @@ function html(value: string): string {
   return value.replace(/\s+/g, ' ').slice(0, 300).replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 }
 
-function details({ path, log = [] }: FailedTest): string {
+function failureDetails({ path, log = [] }: FailedTest): string {
   return `<details><summary>${html(path)}</summary>\n\n${codeBlock(log.join('\n'), 50, 8 * 1024)}\n</details>\n`
 }
 
 /** The report as Markdown for a job summary: what failed comes first. Its size is bounded, whatever was tested. */
 export function renderTests(facts: TestFacts): string {
   const { failures, skips, errors: broken } = facts
-  const told = [...failures, ...skips]
-  const table = told
+  const listed = [...failures, ...skips]
+  const table = listed
     .slice(0, ROWS)
     .map(
       ({ path, status, reason }) =>
@@ -73,11 +73,11 @@ export function renderTests(facts: TestFacts): string {
     ['### Tests'],
     [testsLine(facts)],
     table.length > 0 ? ['| Status | Test | Reason |', '|---|---|---|', ...table] : [],
-    more(told.length, ROWS),
+    more(listed.length, ROWS),
     failures
       .filter(({ log }) => log !== undefined)
       .slice(0, LOGS)
-      .map(details),
+      .map(failureDetails),
     [...errors, ...more(broken.length, ERRORS)],
   ]
   return `${blocks

@@ -7,18 +7,18 @@ import { type Dkms, parseDkms } from './dkms.js'
 export interface ModuleSource {
   /** absolute */
   directory: string
-  /** as it was requested for */
+  /** as it was typed */
   requested: string
-  /** what DKMS would do; absent for a directory of plain Kbuild */
+  /** its dkms.conf; absent for a directory of plain Kbuild */
   dkms?: Dkms
 }
 
-/** Looks at a directory that is to be built as external modules. Throws InputError if it is none. */
+/** A directory to build as external modules. Throws InputError if it has no build description. */
 export function parseModuleSource(requested: string, cwd: string): ModuleSource {
   const directory = resolve(cwd, requested)
   const shown = JSON.stringify(requested)
   if (!statSync(directory, { throwIfNoEntry: false })?.isDirectory())
-    throw new InputError(`modules: ${shown} is no directory.`)
+    throw new InputError(`modules: ${shown} is not a directory.`, 'modules')
   const names = readdirSync(directory)
   if (names.includes('dkms.conf')) {
     const origin = `modules: ${join(requested, 'dkms.conf')}`
@@ -31,6 +31,7 @@ export function parseModuleSource(requested: string, cwd: string): ModuleSource 
   if (names.includes('Kbuild') || names.includes('Makefile')) return { directory, requested }
   throw new InputError(
     `modules: ${shown} has neither Kbuild, Makefile nor dkms.conf: name the directory whose Makefile has obj-m.`,
+    'modules',
   )
 }
 
@@ -40,14 +41,14 @@ export const moduleName = (file: string): string =>
     .replace(/\.k?o(?:\.\w+)?$/, '')
     .replaceAll('-', '_')
 
-/** How a place below a directory is called by somebody who stands in `cwd`: relative if it lies below that, too. */
+/** A path for messages: relative to `cwd` if it lies below it, else as it is. */
 export function displayPath(path: string, cwd: string): string {
   if (!isAbsolute(path)) return path
   const below = relative(cwd, path)
   return below === '' || below.startsWith('..') ? path : below
 }
 
-/** Module files that a build left, in the order of its modules.order, or else by name. */
+/** Module files that a build produced, in the order of its modules.order, else sorted by name. */
 export function builtFiles(directory: string): string[] {
   const order = join(directory, 'modules.order')
   if (existsSync(order)) {

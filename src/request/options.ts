@@ -1,33 +1,40 @@
 /**
- * The one table of what can be asked for: the action's inputs and kc's flags have the same names.
- * action.yml, the tables of README.md, `kc --help` and the parser all follow from it; tests hold them equal.
+ * The one table of options: inputs of the action and flags of kc have the same names. action.yml, the tables of
+ * README.md, `kc --help`, completion, the manual page and the parser are derived from it. scripts/docs.mjs loads this file
+ * by itself, so it imports nothing.
  */
 export interface Option {
   /** the action's input and, with two dashes, kc's flag */
   name: string
-  /** kc's flag where it is called otherwise, and its letter */
+  /** kc's flag where its name differs */
   flag?: string
+  /** kc's short flag */
   letter?: string
   /** `value`: one; `list`: a flag that may be repeated, or lines of an input; `switch`: true or false */
   kind: 'value' | 'list' | 'switch'
   /** placeholder of the value in --help */
   value?: string
-  /** as a person would type it */
+  /** as the user would type it */
   default?: string
-  /** words that it takes, where it takes no others */
+  /** the values that it takes, where it takes no others */
   choices?: readonly string[]
+  /** values with a meaning of their own, where it takes a path as well */
+  keywords?: readonly string[]
   /** one line for --help */
   help: string
-  /** what action.yml and the README say beyond it */
+  /** further sentences for action.yml, README.md and the manual page */
   more?: string
-  /** where it is an option; both by default */
+  /** the one interface that has it; both by default */
   only?: 'action' | 'kc'
-  /** a checkout's .kernelcraft.json may have a default of it: see project.ts for which can */
+  /** a checkout's .kernelcraft.json may set a default: see project-file.ts for the criterion */
   project?: true
   group: 'source' | 'config' | 'build' | 'guest' | 'run' | 'report'
 }
 
-export const OPTIONS: readonly Option[] = [
+/** The values of `config-base` that are not a file. */
+export const CONFIG_BASES = ['minimal', 'tiny', 'virtme', 'defconfig', 'current'] as const
+
+const TABLE = [
   {
     name: 'release',
     letter: 'r',
@@ -35,7 +42,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'TREE',
     group: 'source',
     help: 'tree by name (mainline, next, stable, distro, ...) or URL',
-    more: 'Default: the checkout at `path`. `distro` is the kernel source package of the running distribution; an Ubuntu series and what `~/.kernelcraft.conf` and `.kernelcraft.json` name are trees too.',
+    more: 'Default: the checkout at `path`. `distro` is the kernel source package of the running distribution; Ubuntu series and the trees that `~/.kernelcraft.conf` and `.kernelcraft.json` define can be named too.',
   },
   {
     name: 'ref',
@@ -45,7 +52,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'REF',
     group: 'source',
     help: 'tag, branch, SHA, HEAD~2, refs/... (default: HEAD)',
-    more: 'Default: the branch of the tree, or HEAD of the checkout with its uncommitted changes. What the checkout does not have is fetched from its `origin`.',
+    more: 'Default: the branch of the tree, or HEAD of the checkout with its uncommitted changes. A commit that the checkout does not have is fetched from its `origin`.',
   },
   {
     name: 'path',
@@ -55,8 +62,8 @@ export const OPTIONS: readonly Option[] = [
     value: 'DIR',
     default: '.',
     group: 'source',
-    help: 'kernel checkout (default: here)',
-    more: 'Relative to the workspace. It is only read: the work happens in a work tree of our own.',
+    help: 'kernel checkout (default: the current directory)',
+    more: 'Relative to the workspace. The checkout is only read: KernelCraft builds in a work tree of its own.',
   },
   {
     name: 'force',
@@ -64,8 +71,8 @@ export const OPTIONS: readonly Option[] = [
     default: 'false',
     only: 'kc',
     group: 'source',
-    help: 'leave uncommitted changes out; with -i and -x, drop them',
-    more: 'What is dropped is named first.',
+    help: 'ignore uncommitted changes; with -i and -x, discard them',
+    more: 'What is discarded is listed first.',
   },
   {
     name: 'run',
@@ -74,7 +81,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'SCRIPT',
     group: 'run',
-    help: 'commands for the guest; also as `-- COMMAND ...`',
+    help: 'commands to run in the guest; also as `-- COMMAND ...`',
     more: 'A script of any length, run by `bash -e` (or what its `#!` line names) as root in the guest.',
   },
   {
@@ -82,8 +89,8 @@ export const OPTIONS: readonly Option[] = [
     kind: 'list',
     value: 'NAME[=V]',
     group: 'run',
-    help: 'variable for the commands; repeatable',
-    more: 'One a line. `NAME` alone takes its value from the step. Nothing else of the environment reaches the guest.',
+    help: 'environment variable for the commands; repeatable',
+    more: 'One per line. `NAME` alone takes its value from the environment of the step. No other variable reaches the guest.',
   },
   {
     name: 'arch',
@@ -92,7 +99,7 @@ export const OPTIONS: readonly Option[] = [
     group: 'config',
     choices: ['x86_64', 'arm64', 'riscv64', 's390x', 'ppc64el'],
     help: 'x86_64, arm64, riscv64, s390x or ppc64el',
-    more: "Default: this machine's. Another one than the machine's is cross-compiled, emulated, and needs a `root` of its own.",
+    more: "Default: this machine's. Any other is cross-compiled, emulated, and needs a `root` of that architecture.",
   },
   {
     name: 'config-base',
@@ -101,8 +108,9 @@ export const OPTIONS: readonly Option[] = [
     default: 'minimal',
     project: true,
     group: 'config',
-    help: 'minimal, virtme, defconfig, current, or a file',
-    more: '`minimal` is ours: the least that boots here and runs a modern userspace. `virtme` is `virtme-configkernel`, `current` the .config of the checkout.',
+    keywords: CONFIG_BASES,
+    help: 'minimal, tiny, virtme, defconfig, current, or a file',
+    more: '`minimal` is the least that boots here and runs a modern userspace. `tiny` is the least that boots over a root and reports how it died: no network beyond what 9p needs, no BPF, no containers. `virtme` is `virtme-configkernel`, `current` the .config of the checkout.',
   },
   {
     name: 'config',
@@ -111,8 +119,8 @@ export const OPTIONS: readonly Option[] = [
     value: 'FILE',
     project: true,
     group: 'config',
-    help: 'config fragment, the last one wins; repeatable',
-    more: 'One a line; a file, or the name of one of ours: `test` (LKDTM, KUnit), `kasan`, `lockdep`, `ubsan`, `kvm-host`, `disk` (ext4), `network` (bridge, tun), `numa`.',
+    help: 'config fragment; later ones override earlier ones; repeatable',
+    more: 'One per line; a file, or the name of a bundled fragment: `test` (LKDTM, KUnit), `kasan`, `lockdep`, `ubsan`, `kvm-host`, `disk` (ext4), `network` (bridge, tun), `numa`.',
   },
   {
     name: 'config-items',
@@ -121,8 +129,8 @@ export const OPTIONS: readonly Option[] = [
     value: 'CONFIG_X=y',
     project: true,
     group: 'config',
-    help: 'single option; repeatable',
-    more: 'One a line, after all fragments. An option that does not survive Kconfig fails the run with the reason.',
+    help: 'single config option; repeatable',
+    more: 'One per line, applied after all fragments. An option that does not survive Kconfig fails the run with the reason.',
   },
   {
     name: 'debug-info',
@@ -159,7 +167,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'SIZE',
     default: '2G',
     group: 'build',
-    help: 'limit of the ccache directory',
+    help: 'size limit of the ccache directory',
   },
   {
     name: 'ccache-remote',
@@ -167,7 +175,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'URL',
     group: 'build',
     help: 'remote storage of ccache (http://, redis://)',
-    more: 'For many machines. The build sees the URL, so a password in it is only as secret as the code that is built.',
+    more: 'Shared by several machines. The build sees the URL, so a password in it is only as secret as the code that is built.',
   },
   {
     name: 'kernel-cache',
@@ -176,8 +184,8 @@ export const OPTIONS: readonly Option[] = [
     default: 'true',
     group: 'build',
     choices: ['true', 'false'],
-    help: 'boot a kernel that was made before without building it',
-    more: 'A kernel is known by all that it follows from: source, resolved configuration, tools, suffix. `false` builds.',
+    help: 'boot a cached kernel instead of building it again',
+    more: 'A kernel is identified by all that determines it: source, resolved configuration, tools, suffix. `false` always builds.',
   },
   {
     name: 'kernel-cache-max-size',
@@ -185,46 +193,46 @@ export const OPTIONS: readonly Option[] = [
     value: 'SIZE',
     default: '4G',
     group: 'build',
-    help: "limit of this machine's kernel cache",
-    more: 'What was not used for longest goes first.',
+    help: "size limit of this machine's kernel cache",
+    more: 'The least recently used kernels are removed first.',
   },
   {
     name: 'build-host',
     kind: 'value',
     value: 'USER@HOST',
     group: 'build',
-    help: 'build on that machine, over ssh, in its ~/.kernelcraft',
-    more: 'The commit is pushed there, built with its cores, compilers and ccache, and only what the test needs is fetched. Also `ssh://user@host:port`.',
+    help: 'build on that machine over ssh, in its ~/.kernelcraft',
+    more: 'The commit is pushed to it and built with its cores, compilers and ccache; only what the test needs is fetched. Also `ssh://user@host:port`.',
   },
   {
     name: 'build-host-exec-prefix',
     kind: 'value',
-    value: 'WORDS',
+    value: 'PREFIX',
     group: 'build',
-    help: 'what goes before the commands there: schroot -c sid --',
-    more: "Quoted as in a shell; `$NAME` is that machine's variable, as in `PATH=/opt/gcc/bin:$PATH`.",
+    help: 'prefix of commands on the build host: schroot -c sid --',
+    more: 'Quoted as in a shell; `$NAME` is a variable of that machine, as in `PATH=/opt/gcc/bin:$PATH`.',
   },
   {
     name: 'build-host-vmlinux',
     kind: 'switch',
     default: 'false',
     group: 'build',
-    help: 'fetch vmlinux always, not only when it is needed',
+    help: 'always fetch vmlinux, not only when it is needed',
   },
   {
     name: 'build-host-key',
     kind: 'value',
     only: 'action',
     group: 'build',
-    help: 'private key for it, from a secret',
-    more: 'Kept in the memory of an ssh-agent that ends with the job, and in no file.',
+    help: 'private key for the build host, from a secret',
+    more: 'Kept in the memory of an ssh-agent that ends with the job, never in a file.',
   },
   {
     name: 'build-host-known-hosts',
     kind: 'list',
     value: 'LINE',
     group: 'build',
-    help: "its host key, as in known_hosts (default: the user's file)",
+    help: "host key, as in known_hosts (default: the user's file)",
     more: 'Lines of known_hosts(5), as `ssh-keyscan` prints them.',
   },
   {
@@ -233,7 +241,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'switch',
     default: 'false',
     group: 'build',
-    help: 'test the kernel that was built last for this source',
+    help: 'do not build: test the last kernel built from this source',
   },
   {
     name: 'skip-modules',
@@ -242,7 +250,7 @@ export const OPTIONS: readonly Option[] = [
     default: 'false',
     project: true,
     group: 'build',
-    help: 'build the image only',
+    help: 'build the kernel image only, no modules',
   },
   {
     name: 'modules',
@@ -251,7 +259,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'DIR',
     group: 'build',
     help: 'external module to build against the kernel and load; repeatable',
-    more: 'One directory a line: plain Kbuild, or with a dkms.conf. They are loaded before the commands in this order and removed after them; later ones may use symbols of earlier ones.',
+    more: 'One directory per line: plain Kbuild, or with a dkms.conf. The modules are loaded in this order before the commands and removed after them; later ones may use symbols of earlier ones.',
   },
   {
     name: 'cpus',
@@ -281,7 +289,7 @@ export const OPTIONS: readonly Option[] = [
     default: 'none',
     group: 'guest',
     help: 'none, user, bridge[=BR], loop',
-    more: "`user` is QEMU's own network with a way out; `bridge` one of this machine's bridges (virbr0), where the guest asks for an address; `loop` two devices that see each other.",
+    more: "`user` is QEMU's user-mode network, with access to the outside; `bridge` connects the guest to a bridge of this machine (virbr0), where it uses DHCP; `loop` is two devices connected to each other.",
   },
   {
     name: 'disk',
@@ -290,7 +298,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'FILE',
     group: 'guest',
     help: 'disk image, writable, as virtio-blk; repeatable',
-    more: 'One a line. The guest writes to the image itself.',
+    more: 'One per line. The guest writes to the image itself.',
   },
   {
     name: 'append',
@@ -299,8 +307,8 @@ export const OPTIONS: readonly Option[] = [
     value: 'ARG',
     project: true,
     group: 'guest',
-    help: 'kernel argument; repeatable',
-    more: 'One or several a line.',
+    help: 'kernel command-line argument; repeatable',
+    more: 'One or more per line.',
   },
   {
     name: 'opts',
@@ -323,7 +331,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'NODE',
     group: 'guest',
     help: 'NUMA node, as SIZE[,cpus=LIST]; repeatable',
-    more: 'One a line, such as `512M,cpus=0-1`. The sizes come to `memory`, and the kernel needs CONFIG_NUMA.',
+    more: 'One per line, such as `512M,cpus=0-1`. The sizes add up to `memory`, and the kernel needs CONFIG_NUMA.',
   },
   {
     name: 'rwdir',
@@ -331,7 +339,7 @@ export const OPTIONS: readonly Option[] = [
     value: 'HOST[=GUEST]',
     group: 'guest',
     help: 'directory that the guest may write to; repeatable',
-    more: 'One a line; the same path in the guest unless another is named. What the guest writes is on the host at once. In a workflow it has to lie in the workspace or in `RUNNER_TEMP`.',
+    more: 'One per line; it has the same path in the guest unless another is named. What the guest writes is visible on the host at once. In a workflow it has to be in the workspace or in `RUNNER_TEMP`.',
   },
   {
     name: 'rodir',
@@ -339,14 +347,14 @@ export const OPTIONS: readonly Option[] = [
     value: 'HOST[=GUEST]',
     group: 'guest',
     help: 'directory that the guest may read; repeatable',
-    more: 'One a line. Below the root it is there already; this is for another place, or another `root`.',
+    more: 'One per line. Directories below the root are visible anyway; this is for another path in the guest, or another `root`.',
   },
   {
     name: 'cwd',
     kind: 'value',
     value: 'DIR',
     group: 'run',
-    help: 'where the commands start (default: where kc was called)',
+    help: 'working directory of the commands (default: that of kc)',
     more: 'Default: the workspace, or `/` where the guest does not have it.',
   },
   {
@@ -354,7 +362,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'NAME',
     group: 'run',
-    help: "user of the commands (default: root; of a shell: one's own)",
+    help: 'user of the commands (default: root; your own for a shell)',
     more: "A user of the guest's root. Default: root.",
   },
   {
@@ -364,7 +372,7 @@ export const OPTIONS: readonly Option[] = [
     default: '/',
     group: 'guest',
     help: 'root file system of the guest',
-    more: 'The guest sees a copy-on-write snapshot: nothing it writes reaches the directory.',
+    more: 'The guest sees a copy-on-write snapshot: nothing that it writes reaches the directory.',
   },
   {
     name: 'accel',
@@ -374,7 +382,7 @@ export const OPTIONS: readonly Option[] = [
     group: 'guest',
     choices: ['auto', 'kvm', 'tcg'],
     help: 'auto, kvm, tcg',
-    more: '`auto` is KVM once it has proved itself on this machine, else emulation with a warning.',
+    more: '`auto` is KVM where it boots a kernel on this machine, else emulation (TCG) with a warning.',
   },
   {
     name: 'boot-timeout',
@@ -383,7 +391,7 @@ export const OPTIONS: readonly Option[] = [
     default: '2m',
     project: true,
     group: 'run',
-    help: 'until the commands start (90, 90s, 5m, 1h, off)',
+    help: 'time limit until the commands start (90, 90s, 5m, 1h, off)',
   },
   {
     name: 'run-timeout',
@@ -392,7 +400,7 @@ export const OPTIONS: readonly Option[] = [
     default: '30m',
     project: true,
     group: 'run',
-    help: 'until they have ended; no limit for a shell',
+    help: 'time limit for the commands; none for a shell',
   },
   {
     name: 'idle-timeout',
@@ -401,7 +409,7 @@ export const OPTIONS: readonly Option[] = [
     default: 'off',
     project: true,
     group: 'run',
-    help: 'longest silence of commands and console',
+    help: 'time limit without output of commands and console',
   },
   {
     name: 'fail-on',
@@ -409,14 +417,14 @@ export const OPTIONS: readonly Option[] = [
     value: 'WHAT',
     group: 'report',
     help: 'findings that fail a run: all, none, a type; repeatable',
-    more: 'One or several a line: `all` (default), `none`, types as `KASAN-*`, `title:PATTERN`, `fingerprint:HEX`. A dead or stuck kernel always fails.',
+    more: 'One or more per line: `all` (default), `none`, types such as `KASAN-*`, `title:PATTERN`, `fingerprint:HEX`. A crashed or hung kernel always fails the run.',
   },
   {
     name: 'ignore',
     kind: 'value',
     value: 'FILE',
     group: 'report',
-    help: 'YAML file of known findings, each with an end date',
+    help: 'YAML file of known findings, each with an expiry date',
     more: 'A list of rules with `type`, `title`, `fingerprint` or `between`, and `reason` and `expires`.',
   },
   {
@@ -427,7 +435,7 @@ export const OPTIONS: readonly Option[] = [
     group: 'report',
     choices: ['on-failure', 'always', 'never'],
     help: 'on-failure (panic, hang), always (splat too), never',
-    more: "The guest's memory, kdump-compressed, beside its vmlinux. `always` takes it at the first report of a kernel that lives on, too.",
+    more: "The guest's memory, kdump-compressed, beside its vmlinux. `always` also takes it at the first report of a kernel that keeps running.",
   },
   {
     name: 'vmcore-max-size',
@@ -442,7 +450,7 @@ export const OPTIONS: readonly Option[] = [
     kind: 'value',
     value: 'DIR',
     group: 'report',
-    help: 'where results go (default: a new one in the cache)',
+    help: 'directory for results (default: a new one in the cache)',
     more: 'Default: a new directory, printed at the start and in the output `run-directory`. It must be empty or new.',
   },
   {
@@ -460,7 +468,7 @@ export const OPTIONS: readonly Option[] = [
     only: 'action',
     group: 'report',
     help: 'days until the artifact expires',
-    more: 'Default: as the repository has it.',
+    more: 'Default: the setting of the repository.',
   },
   {
     name: 'vmcore-retention-days',
@@ -476,14 +484,31 @@ export const OPTIONS: readonly Option[] = [
     only: 'action',
     group: 'report',
     default: 'auto',
+    choices: ['auto', 'full', 'compact'],
     help: 'auto, full, compact',
-    more: '`compact`, for matrices, folds all but the verdict and what went wrong; `auto` does that for a run that passed.',
+    more: '`compact`, for matrices, folds all but the verdict and the failure; `auto` does so for a run that passed.',
   },
-]
+] as const satisfies readonly Option[]
 
-export type OptionName = (typeof OPTIONS)[number]['name']
+export const OPTIONS: readonly Option[] = TABLE
 
-/** Values as they were typed, by option name; lists as arrays. What was not given is absent. */
+export type OptionName = (typeof TABLE)[number]['name']
+
+/** An entry of the table that lists its values. */
+type ChoiceOption = Extract<(typeof TABLE)[number], { choices: readonly string[] }>
+
+/** An option that takes only the values that the table lists. */
+export type ChoiceName = ChoiceOption['name']
+
+/** The values of such an option. */
+export type Choice<N extends ChoiceName> = Extract<ChoiceOption, { name: N }>['choices'][number]
+
+/** The values of such an option, in the order of the table. */
+export function choicesOf<N extends ChoiceName>(name: N): readonly Choice<N>[] {
+  return (OPTIONS.find(option => option.name === name)?.choices ?? []) as readonly Choice<N>[]
+}
+
+/** Values of options as text, by option name; lists as arrays. An option that was not set is absent. */
 export type RawOptions = Readonly<Record<string, string | readonly string[] | undefined>>
 
 /** kc's long flag of an option, without the dashes. */
@@ -491,32 +516,32 @@ export function flagOf(option: Option): string {
   return option.flag ?? option.name
 }
 
-/** The options of one face. */
-export function optionsOf(face: 'action' | 'kc'): Option[] {
-  return OPTIONS.filter(option => option.only === undefined || option.only === face)
+/** The options of the action, or of kc. */
+export function optionsOf(user: 'action' | 'kc'): Option[] {
+  return OPTIONS.filter(option => option.only === undefined || option.only === user)
 }
 
-/** What the action tells the steps after it. */
+/** Outputs of the action, with their descriptions. */
 export const OUTPUTS = {
   verdict:
     'passed, test-failed, splat, panic, hang, boot-failed, build-failed, config-failed, source-failed, infra-error or cancelled',
-  title: "The finding's title as syzbot has it, or one sentence that explains the verdict.",
-  fingerprint: 'Of the finding that decided, the same on every boot and build; empty if none did.',
-  'exit-code': 'Status of the commands in the guest; empty if it was never known.',
+  title: "The finding's title in syzbot's format, or one sentence that explains the verdict.",
+  fingerprint:
+    'Fingerprint of the finding that decided the verdict, the same on every boot and build; empty if none did.',
+  'exit-code': 'Exit status of the commands in the guest; empty if it is not known.',
   sha: 'Full id of the commit that was tested.',
-  'kernel-release': 'What `uname -r` says of the kernel.',
-  'run-directory': 'Directory with everything that the run learned.',
+  'kernel-release': 'What `uname -r` prints in the guest.',
+  'run-directory': 'Directory with all results of the run.',
   'console-log': 'Path of the console log.',
   vmcore: 'Path of the vmcore; empty if none was taken.',
   junit: 'Path of the JUnit file; empty if the guest printed no KTAP.',
-  'kernel-cache-hit': 'true if the kernel came out of the cache, false if it was built; empty if neither.',
-  'ccache-hit-rate':
-    "Percent of the compiler's calls that ccache answered; empty where nothing was compiled.",
-  result: 'Path of result.json, see schema/result.schema.json.',
+  'kernel-cache-hit': 'true if the kernel came from the cache, false if it was built; empty if neither.',
+  'ccache-hit-rate': 'Percentage of compiler calls that were ccache hits; empty if nothing was compiled.',
+  result: 'Path of result.json; its schema is schema/result.schema.json.',
   'artifact-id': 'Id of the uploaded artifact.',
-  'artifact-url': 'Where a browser finds it.',
-  'artifact-digest': 'Its SHA-256.',
+  'artifact-url': 'URL of the artifact.',
+  'artifact-digest': 'SHA-256 of the artifact.',
   'vmcore-artifact-id': 'Id of the artifact with vmcore and vmlinux; empty if there is no vmcore.',
-  'vmcore-artifact-url': 'Where a browser finds it.',
-  'vmcore-artifact-digest': 'Its SHA-256.',
+  'vmcore-artifact-url': 'URL of the artifact with vmcore and vmlinux.',
+  'vmcore-artifact-digest': 'SHA-256 of the artifact with vmcore and vmlinux.',
 } as const

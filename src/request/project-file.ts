@@ -2,26 +2,25 @@ import { existsSync, realpathSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { errorAt, type JsonNode, membersOf, readJsonFile, textOf } from '../host/json-file.js'
 import { isBundled } from './bundled-fragments.js'
-import { OPTIONS, type Option, type RawOptions } from './options.js'
+import { CONFIG_BASES, OPTIONS, type Option, type RawOptions } from './options.js'
 import { KNOWN_TREES, parseTrees, type Trees, urlFault } from './trees.js'
 
 /**
  * `.kernelcraft.json` at the top of a checkout: trees and defaults of a project, `{trees: {...}, defaults: {...}}`.
- * In a pull request it is the pull request's word. So it may say what the kernel and the guest are like, which are the
- * pull request's as well, and nothing else: no place or command of the host, nothing that makes a failure pass, no
- * tree that another one is known by.
+ * In a pull request the file is untrusted, as the kernel is. So it may configure the kernel and the guest only: no path or
+ * command of the host, nothing that makes a failure pass, no other repository under the name of a built-in tree.
  */
 export interface Project {
   file: string
   trees: Trees
   defaults: RawOptions
-  /** where each default stands */
+  /** line of each default */
   lines: Readonly<Record<string, number>>
 }
 
 const PROJECT_FILE = '.kernelcraft.json'
 
-/** The options that it may have defaults of. */
+/** The options that it may set defaults for. */
 export const projectOptions = () => OPTIONS.filter(option => option.project)
 
 /** The top of the checkout that a directory is in. */
@@ -36,38 +35,31 @@ function topOf(path: string): string | undefined {
 export function readProject(path: string): Project | undefined {
   const top = topOf(path)
   const file = top && join(top, PROJECT_FILE)
-  const spot = file ? readJsonFile(file) : undefined
-  if (!top || !file || !spot) return undefined
-  const members = membersOf(spot, PROJECT_FILE, ['trees', 'defaults'])
+  const root = file ? readJsonFile(file) : undefined
+  if (!top || !file || !root) return undefined
+  const members = membersOf(root, PROJECT_FILE, ['trees', 'defaults'])
   const [trees, defaults] = [members.get('trees'), members.get('defaults')]
-  const known = projectOptions()
-  const asked = defaults
-    ? [
-        ...membersOf(
-          defaults,
-          'defaults',
-          known.map(({ name }) => name),
-        ),
-      ]
-    : []
+  const allowed = projectOptions()
+  const names = allowed.map(({ name }) => name)
+  const entries = defaults ? [...membersOf(defaults, 'defaults', names)] : []
   return {
     file,
     trees: trees ? projectTrees(trees) : {},
     defaults: Object.fromEntries(
-      asked.map(([name, at]) => [
+      entries.map(([name, node]) => [
         name,
-        defaultOf(
-          known.find(option => option.name === name),
-          at,
+        parseDefault(
+          allowed.find(option => option.name === name),
+          node,
           top,
         ),
       ]),
     ),
-    lines: Object.fromEntries(asked.map(([name, at]) => [name, at.line])),
+    lines: Object.fromEntries(entries.map(([name, { line }]) => [name, line])),
   }
 }
 
-/** What was asked for on top of a project's defaults: a value replaces, what can be repeated comes after. */
+/** Options on top of a project's defaults: a value replaces the default, values of a list follow it. */
 export function withDefaults(raw: RawOptions, defaults: RawOptions): RawOptions {
   const list = (value: RawOptions[string]) => (typeof value === 'string' ? [value] : (value ?? []))
   return {
@@ -82,37 +74,42 @@ export function withDefaults(raw: RawOptions, defaults: RawOptions): RawOptions 
   }
 }
 
-function projectTrees(spot: JsonNode): Trees {
-  for (const [name, at] of membersOf(spot, 'trees')) {
+function projectTrees(trees: JsonNode): Trees {
+  for (const [name, node] of membersOf(trees, 'trees')) {
     if (Object.hasOwn(KNOWN_TREES, name))
-      throw errorAt(at, `"${name}" is a tree that everybody knows: call yours otherwise`)
+      throw errorAt(node, `"${name}" is a built-in tree: choose another name`)
   }
   return parseTrees(
-    spot,
+    trees,
     url =>
       urlFault(url) ??
       (/^(https?|git|ssh):\/\//.test(url) ? undefined : 'a project can name https, git and ssh URLs only'),
   )
 }
 
-function defaultOf(option: Option | undefined, at: JsonNode, top: string): string | string[] {
+/** The value of a default as the user would type it; a list where the option is one. */
+function parseDefault(option: Option | undefined, node: JsonNode, top: string): string | string[] {
   const { name = '', kind } = option ?? {}
-  const plain = (spot: JsonNode) =>
-    typeof spot.value === 'number' || typeof spot.value === 'boolean'
-      ? String(spot.value)
-      : fileOf(name, textOf(spot, name), spot, top)
-  if (kind !== 'list') return plain(at)
-  return (at.items ?? [at]).map(plain)
+  const textFrom = (value: JsonNode) =>
+    typeof value.value === 'number' || typeof value.value === 'boolean'
+      ? String(value.value)
+      : resolveFile(name, textOf(value, name), value, top)
+  return kind === 'list' ? (node.items ?? [node]).map(textFrom) : textFrom(node)
 }
 
-/** A fragment or configuration of the checkout by its absolute path; other values, and names of ours, as they are. */
-function fileOf(name: string, value: string, at: JsonNode, top: string): string {
-  const ours = name === 'config' ? isBundled(value) : /^(minimal|virtme|defconfig|current)$/.test(value)
-  if (ours || (name !== 'config' && name !== 'config-base')) return value
+/** Options whose value may be a file of the checkout, and whether a value is a name instead. */
+const FILE_OPTIONS: Readonly<Record<string, (value: string) => boolean>> = {
+  config: isBundled,
+  'config-base': value => (CONFIG_BASES as readonly string[]).includes(value),
+}
+
+/** A fragment or configuration of the checkout as an absolute path; any other value as it is. */
+function resolveFile(name: string, value: string, at: JsonNode, top: string): string {
+  if (FILE_OPTIONS[name]?.(value) ?? true) return value
   const path = resolve(top, value)
   if (!existsSync(path) || !statSync(path).isFile())
-    throw errorAt(at, `${name}: "${value}" is no file of the checkout: name one relative to its top`)
-  // what a link points to as well
+    throw errorAt(at, `${name}: "${value}" is not a file of the checkout: name one relative to its top`)
+  // the target of a symbolic link has to be in the checkout as well
   if (/^\.\.(\/|$)/.test(relative(realpathSync(top), realpathSync(path))))
     throw errorAt(at, `${name}: "${value}" lies outside of the checkout: copy it into it`)
   return path

@@ -5,7 +5,7 @@ import { distance } from 'fastest-levenshtein'
 import { SourceError } from '../errors.js'
 import { errorAt, type JsonNode, membersOf, readJsonFile, textOf } from '../host/json-file.js'
 
-/** A repository that has a name: where it is, and the branch that is meant when none is named. */
+/** A named repository: its URL, and the branch that is used when none is named. */
 export interface Tree {
   /** its URL, or PACKAGE */
   repo: string
@@ -16,7 +16,7 @@ export interface Tree {
 
 export type Trees = Readonly<Record<string, Tree>>
 
-/** The repository of what the distribution's package linux-source has. */
+/** The `repo` of the tree that the distribution's package linux-source installs. */
 export const PACKAGE = 'package:linux-source'
 
 const kernelOrg = (path: string) => `https://git.kernel.org/pub/scm/linux/kernel/git/${path}.git`
@@ -26,8 +26,8 @@ const ubuntu = (series: string): Tree => ({
 })
 
 /**
- * The trees that everybody knows, over https, which passes proxies. Of Ubuntu, the series in standard support
- * (distro-info-data, November 2026).
+ * The built-in trees, over https, which passes proxies. Of Ubuntu, the series in standard support (distro-info-data,
+ * November 2026).
  */
 export const KNOWN_TREES: Trees = {
   mainline: {
@@ -48,24 +48,27 @@ export const KNOWN_TREES: Trees = {
   distro: { repo: PACKAGE },
 }
 
-/** Where a person's own trees are: they add to the known ones and replace them. */
+/** The file of the user's own trees, which are added to the built-in ones and replace them. */
 export const treesFile = () => join(homedir(), '.kernelcraft.conf')
 
 const TREE_KEYS = ['repo', 'branch', 'mirrors']
 const NAME = /^[A-Za-z0-9][\w+-]*(\.[\w+-]+)*$/
 const BRANCH = /^\w[\w+/-]*(\.[\w+/-]+)*$/
 
-/** Why git should not be given this as a repository, as the end of a sentence; undefined if it may be. */
+/** Why git should not get this as a repository, as the end of a sentence; undefined if it may. */
 export function urlFault(url: string): string | undefined {
   if (url.startsWith('-')) return 'a tree cannot begin with a dash'
-  if ([...url].some(char => char < ' ')) return 'a tree is one word'
+  if ([...url].some(char => char < ' ')) return 'a tree cannot have control characters'
   if (/^[\w+.-]+::/.test(url))
     return "git's remote helpers are not used here; write an https, ssh, git or file URL"
   return undefined
 }
 
-/** The trees of a file, JSON `{name: {repo, branch, mirrors}}`. Throws InputError with the line and the mend. */
-export function parseTrees(spot: JsonNode, allowed: (url: string) => string | undefined = urlFault): Trees {
+/**
+ * The trees of a JSON file, `{name: {repo, branch, mirrors}}`. `allowed` returns why a URL is refused, undefined if it is
+ * not. Throws InputError with the line and how to correct it.
+ */
+export function parseTrees(node: JsonNode, allowed: (url: string) => string | undefined = urlFault): Trees {
   const url = (at: JsonNode, what: string) => {
     const text = textOf(at, what)
     const fault = allowed(text) ?? (isUrl(text) ? undefined : 'write a URL such as https://example.org/linux')
@@ -73,15 +76,18 @@ export function parseTrees(spot: JsonNode, allowed: (url: string) => string | un
     return text
   }
   return Object.fromEntries(
-    [...membersOf(spot, 'The file')].map(([name, at]) => {
+    [...membersOf(node, 'The file')].map(([name, at]) => {
       if (!NAME.test(name))
-        throw errorAt(at, `"${name}" is no name for a tree: use letters, digits and . _ + -`)
+        throw errorAt(at, `"${name}" is not a valid name for a tree: use letters, digits and . _ + -`)
       const members = membersOf(at, `Tree "${name}"`, TREE_KEYS)
       const [repo, branch, mirrors] = TREE_KEYS.map(key => members.get(key))
       if (!repo) throw errorAt(at, `tree "${name}" has no "repo": add one with its URL`)
       if (branch && !BRANCH.test(textOf(branch, 'branch')))
-        throw errorAt(branch, `"${branch.value}" is no branch: write its name as git has it, such as master`)
-      if (mirrors && !mirrors.items) throw errorAt(mirrors, 'mirrors is no list: write ["URL", ...]')
+        throw errorAt(
+          branch,
+          `"${branch.value}" is not a branch name: write it as git has it, such as master`,
+        )
+      if (mirrors && !mirrors.items) throw errorAt(mirrors, 'mirrors is not a list: write ["URL", ...]')
       const tree: Tree = {
         repo: repo.value === PACKAGE ? PACKAGE : url(repo, 'repo'),
         ...(branch ? { branch: String(branch.value) } : {}),
@@ -94,19 +100,29 @@ export function parseTrees(spot: JsonNode, allowed: (url: string) => string | un
 
 /** The trees of the user's file; none if there is no such file. */
 export function userTrees(path = treesFile()): Trees {
-  const spot = readJsonFile(path)
-  return spot ? parseTrees(spot) : {}
+  const node = readJsonFile(path)
+  return node ? parseTrees(node) : {}
 }
 
-/** Writes the known trees there for a person to edit, unless the file is there. True if it was made. */
+/** Creates the file with the built-in trees for the user to edit, unless it exists. True if it was created. */
 export function makeTreesFile(path = treesFile()): boolean {
   try {
     writeFileSync(path, `${JSON.stringify(KNOWN_TREES, undefined, 2)}\n`, { flag: 'wx' })
     return true
   } catch {
-    // it is there, or this home cannot be written: the trees are known all the same
+    // it exists, or the home cannot be written: the built-in trees do not depend on it
     return false
   }
+}
+
+/**
+ * The trees that `release` may name: the user's own, then the project's, then the built-in ones. With `local` the user's
+ * file is created if it does not exist. Throws InputError for a file that is invalid.
+ */
+export function knownTrees(release: string | undefined, project: Trees = {}, local = false): Trees {
+  if (release === undefined || isUrl(release)) return KNOWN_TREES
+  if (local) makeTreesFile()
+  return { ...KNOWN_TREES, ...project, ...userTrees() }
 }
 
 /** True for what can only be a URL or a path, not a tree's name. */
@@ -116,7 +132,7 @@ export function isUrl(release: string): boolean {
   )
 }
 
-/** The tree that `release` names, or a nameless one for a URL. Throws SourceError with the nearest name. */
+/** The tree that `release` names, or one for a URL. Throws SourceError with the nearest name. */
 export function findTree(release: string, trees: Trees = KNOWN_TREES): Tree {
   if (isUrl(release)) return { repo: release }
   const tree = Object.hasOwn(trees, release) ? trees[release] : undefined

@@ -5,39 +5,39 @@ import { cachePath } from '../host/paths.js'
 import { git, openRepository, tryGit } from './git.js'
 import { changesPath } from './workspace.js'
 
-/** A person's checkout. Nothing here writes to it. */
+/** The user's checkout. Nothing in this file writes to it. */
 export interface Checkout {
   path: string
-  /** its repository, also of a linked work tree */
+  /** its repository; of a linked work tree, that of the work tree */
   gitDir: string
-  /** directory of its objects, for others to borrow from */
+  /** directory of its objects, which other repositories borrow from */
   objects: string
-  /** file of its configuration */
+  /** its configuration file */
   config: string
   /** top of its work tree; a bare repository has none */
   top?: string
-  /** it was cloned without its history */
+  /** its history is incomplete */
   shallow: boolean
 }
 
-/** The checkout that a directory is in; undefined if it is in none. */
+/** The checkout with this directory; undefined if the directory is not in one. */
 export async function openCheckout(path: string): Promise<Checkout | undefined> {
-  const ask = async (...words: string[]) => {
-    const end = await tryGit(['-C', path, 'rev-parse', '--path-format=absolute', ...words])
+  const revParse = async (...args: string[]) => {
+    const end = await tryGit(['-C', path, 'rev-parse', '--path-format=absolute', ...args])
     return end.status === 0 ? end.stdout.replace(/\n$/, '') : undefined
   }
   const [gitDir, objects, config, top, shallow] = await Promise.all([
-    ask('--absolute-git-dir'),
-    ask('--git-path', 'objects'),
-    ask('--git-path', 'config'),
-    ask('--show-toplevel'),
-    ask('--is-shallow-repository'),
+    revParse('--absolute-git-dir'),
+    revParse('--git-path', 'objects'),
+    revParse('--git-path', 'config'),
+    revParse('--show-toplevel'),
+    revParse('--is-shallow-repository'),
   ])
   if (!gitDir || !objects || !config) return undefined
   return { path, gitDir, objects, config, shallow: shallow === 'true', ...(top ? { top } : {}) }
 }
 
-/** Paths, relative to the top, of what a checkout has that its commit has not. */
+/** What differs between a checkout and its commit: paths relative to the top. */
 export interface Changes {
   /** edited, added or removed files that git tracks */
   changed: string[]
@@ -45,25 +45,27 @@ export interface Changes {
   unmerged: string[]
   /** neither tracked nor ignored; a directory of such files ends with a slash */
   untracked: string[]
-  /** ignored ones, if they were asked for */
+  /** ignored files, if requested */
   ignored: string[]
 }
 
-/** False where nothing was checked out yet (`git clone --no-checkout`): that is no removal of every file. */
+/** False where nothing is checked out yet (`git clone --no-checkout`), which does not mean that all files were removed. */
 async function isCheckedOut(at: Checkout & { top: string }): Promise<boolean> {
   const files = (await readdir(at.top)).filter(name => name !== '.git')
-  return files.length > 0 && existsSync(await indexOf(at))
+  return files.length > 0 && existsSync(await indexPath(at))
 }
 
-const indexOf = async (at: Checkout) =>
+/** Path of the checkout's index. */
+const indexPath = async (at: Checkout) =>
   await git(['rev-parse', '--path-format=absolute', '--git-path', 'index'], { gitDir: at.gitDir })
 
+/** The uncommitted changes of a checkout; none for a bare repository. */
 export async function changesOf(at: Checkout, options: { ignored?: boolean } = {}): Promise<Changes> {
   const changes: Changes = { changed: [], unmerged: [], untracked: [], ignored: [] }
   if (!at.top || !(await isCheckedOut({ ...at, top: at.top }))) return changes
-  const words = ['status', '--porcelain=v1', '-z', '--no-renames', '--untracked-files=normal']
+  const args = ['status', '--porcelain=v1', '-z', '--no-renames', '--untracked-files=normal']
   const status = await git(
-    [...words, '--ignore-submodules=all', ...(options.ignored ? ['--ignored=traditional'] : [])],
+    [...args, '--ignore-submodules=all', ...(options.ignored ? ['--ignored=traditional'] : [])],
     { gitDir: at.gitDir, workTree: at.top, whole: true },
   )
   for (const entry of status.split('\0').filter(Boolean)) {
@@ -77,8 +79,8 @@ export async function changesOf(at: Checkout, options: { ignored?: boolean } = {
 }
 
 /**
- * The work tree's tracked files as a git tree, as `git commit --all` would make it. The index is a copy, and new objects
- * go to a repository of our own that borrows all others from the checkout's. Returns that repository and the tree.
+ * Writes the work tree's tracked files as a git tree, as `git commit --all` would. The index is a copy, and new objects are
+ * written to a repository in the cache that borrows all others from the checkout's. Returns that repository and the tree.
  */
 export async function snapshotWorkTree(
   at: Checkout & { top: string },
@@ -87,7 +89,7 @@ export async function snapshotWorkTree(
   const gitDir = changesPath(at.gitDir, 'repository.git')
   await openRepository(gitDir, at.objects)
   await writeFile(changesPath(at.gitDir, 'origin'), at.gitDir)
-  // filters, and whom to ask for objects that a partial clone has not fetched yet
+  // for its filters, and for the remote with the objects that a partial clone has not fetched yet
   await git(['config', '--replace-all', 'include.path', at.config], { gitDir })
   await mkdir(cachePath('work'), { recursive: true })
   const scratch = await mkdtemp(cachePath('work', 'index-'))
@@ -105,10 +107,11 @@ export async function snapshotWorkTree(
   }
 }
 
+/** Copies the checkout's index with its modification time. */
 async function copyIndex(at: Checkout, to: string): Promise<void> {
-  const from = await indexOf(at)
+  const from = await indexPath(at)
   await copyFile(from, to)
-  // git trusts an entry that is older than its index; a copy must not look younger than what it is a copy of
+  // git does not compare a file that is older than the index: a newer copy would hide recent changes
   const { mtimeMs } = await stat(from)
   const seconds = Math.floor(mtimeMs) / 1000
   await utimes(to, seconds, seconds)

@@ -5,8 +5,8 @@ import { SourceError } from '../errors.js'
 import { describeEnd, type Finished, lastLines, run } from '../host/processes.js'
 
 /**
- * Settings that hold for every git of ours: no hook and no monitor of the repository's own runs, no question is asked,
- * no remote helper is started, contents are taken as they are, and a checkout that another user made is read all the same.
+ * Settings of every git command: the repository's hooks and its file system monitor do not run, no remote helper starts,
+ * contents are not converted, and a checkout of another user can be read.
  */
 const SETTINGS = [
   'core.hooksPath=/dev/null',
@@ -33,19 +33,19 @@ export interface GitCall {
   onData?: (chunk: Buffer) => void
   /** seconds */
   deadline?: number
-  /** the output is wanted whole, however long it is */
+  /** keep the complete output, however long it is */
   whole?: boolean
 }
 
-/** Runs git and returns how it ended. */
+/** Runs git and returns its status and output. */
 export async function tryGit(args: readonly string[], call: GitCall = {}): Promise<Finished> {
-  const where = [
+  const repository = [
     ...(call.gitDir ? [`--git-dir=${call.gitDir}`] : []),
     ...(call.workTree ? [`--work-tree=${call.workTree}`] : []),
   ]
   return await run({
     file: 'git',
-    args: [...SETTINGS.flatMap(setting => ['-c', setting]), ...where, ...args],
+    args: [...SETTINGS.flatMap(setting => ['-c', setting]), ...repository, ...args],
     cwd: call.workTree ?? call.gitDir ?? '/',
     env: { GIT_TERMINAL_PROMPT: '0', GIT_OPTIONAL_LOCKS: '0', LC_ALL: 'C', ...call.env },
     environment: 'network',
@@ -75,8 +75,8 @@ export async function resolveCommit(gitDir: string, ref: string): Promise<string
 }
 
 /**
- * Makes a bare repository of our own, or makes it again where the clone that it borrowed objects from has gone.
- * `reference` is a directory of objects to borrow from now on.
+ * Creates a bare repository in the cache where it does not exist, and again where a clone that it borrows objects from no
+ * longer exists. `reference` is a directory of objects to borrow from now on.
  */
 export async function openRepository(gitDir: string, reference?: string): Promise<void> {
   const alternates = join(gitDir, 'objects', 'info', 'alternates')
@@ -94,11 +94,11 @@ export async function openRepository(gitDir: string, reference?: string): Promis
   }
 }
 
-// git reads a line that begins with a double quote as a string of C (gitrepository-layout(5))
+// git reads a line that begins with a double quote as a C string (gitrepository-layout(5))
 const quote = (path: string) => (/[\n"#]/.test(path) ? JSON.stringify(path) : path)
 const unquote = (line: string) => (line.startsWith('"') ? (JSON.parse(line) as string) : line)
 
-/** One more setting in the variables that git takes settings from (git-config(1), GIT_CONFIG_COUNT). */
+/** Variables with one more setting for git, beside those of this process (git-config(1), GIT_CONFIG_COUNT). */
 export function withConfig(key: string, value: string): NodeJS.ProcessEnv {
   const count = Number(process.env.GIT_CONFIG_COUNT) || 0
   return {

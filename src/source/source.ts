@@ -1,11 +1,21 @@
 import type { SourceFacts } from '../result.js'
 
-/** A tree that is at hand: its repository holds all of its files (or knows whom to ask for them). */
+/** A commit or work tree to test. Its repository has all of its files, or the remote to fetch them from (a partial clone). */
 export interface Source extends SourceFacts {
-  /** where its objects are */
+  /** the repository with its objects */
   gitDir: string
-  /** the repository that it belongs to, by which work trees are told apart */
+  /** the repository that it belongs to: each has workspaces of its own */
   repository: string
-  /** version of the kernel by its Makefile, e.g. 6.12.117 */
+  /** kernel version from the top Makefile, e.g. 6.12.117 */
   version: string
+}
+
+/** The source as a result has it: without the paths of this machine. */
+export function sourceFacts({
+  gitDir: _gitDir,
+  repository: _repository,
+  version: _version,
+  ...facts
+}: Source): SourceFacts {
+  return facts
 }

@@ -1,10 +1,10 @@
 import { stripVTControlCharacters } from 'node:util'
 import type { Status } from './tests.js'
 
-/** Longer lines are cut before anything looks at them, in characters: no line of KTAP is that long. */
-const LONGEST = 4096
-/** Columns of a tab: KUnit indented by tabs before it did by four spaces. */
-const TAB = 4
+/** Characters after which a line is cut before it is parsed: no line of KTAP is that long. */
+const MAX_LINE = 4096
+/** Columns of a tab: KUnit indented with tabs before it did with four spaces. */
+const TAB_COLUMNS = 4
 
 /** A test's result line: `ok 1 name`, `not ok 2 name # TIMEOUT 45 seconds`. */
 export interface ResultLine {
@@ -21,42 +21,41 @@ export type Meaning =
   | { kind: 'plan'; count: number; reason?: string }
   /** the name of the test whose subtests follow */
   | { kind: 'subtest'; name: string }
-  /** kselftest's runner starts a program, whose output follows behind "# " */
+  /** kselftest's runner starts a program, whose output follows with "# " before it */
   | { kind: 'selftest'; name: string }
   | { kind: 'bail'; reason: string }
   | { kind: 'panic'; reason: string }
-  /** a kernel starts: whatever ran before is over */
+  /** a kernel starts: all earlier tests have ended */
   | { kind: 'boot' }
   | { kind: 'text' }
 
 export interface KtapLine {
-  /** without prefix, colours and the space at its end; the indentation is there */
+  /** without prefix, colours and trailing space; with its indentation */
   text: string
-  /** where the meaning starts, in columns; a "# " in front of it takes two */
+  /** the column where the meaning starts; a "# " before it takes two */
   column: number
-  /** the meaning stands behind a "# " */
+  /** the meaning comes after a "# " */
   hashed: boolean
   meaning: Meaning
 }
 
 const TEXT = { kind: 'text' } as const
 
-/** What the console, syslog or dmesg put before a line: `<6>`, `[    1.234567] `, `[    1.2][   T12] `, and dates. */
+/** What console, syslog and dmesg put before a line: `<6>`, `[    1.234567] `, `[    1.2][   T12] `, and dates. */
 const PREFIX =
   /^(?:<\d{1,3}>|(?:kern|user) *:[a-z]+ *: |[A-Z][a-z]{2} [ \d]\d [\d:]{8} \S{1,255} kernel: )?(?:\[(?: *\d{1,12}\.\d{1,9}|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d [\d:]{8} \d{4})\](?:\[ *[TC]\d{1,10}\])? ?)?/
 
 /** The line as it was printed by the test. */
-function clean(raw: string): string {
-  let text = raw.length > LONGEST ? raw.slice(0, LONGEST) : raw
+function stripPrefix(raw: string): string {
+  let text = raw.length > MAX_LINE ? raw.slice(0, MAX_LINE) : raw
   if (text.includes('\x1b')) text = stripVTControlCharacters(text)
-  const bare = /[[<A-Zku]/.test(text.charAt(0)) ? text.slice(PREFIX.exec(text)?.[0].length ?? 0) : text
-  return bare.trimEnd()
+  const line = /[[<A-Zku]/.test(text.charAt(0)) ? text.slice(PREFIX.exec(text)?.[0].length ?? 0) : text
+  return line.trimEnd()
 }
 
 /**
- * What a directive makes of a result. "SKIP" is no failure whatever stands before it; "TODO" and "XFAIL" say that a
- * failure is expected, which is no failure, but nothing was proved either. TIMEOUT, ERROR and unknown ones leave the
- * result as it is: Documentation/dev-tools/ktap.rst, "Test case result lines".
+ * The status of a result with a directive. SKIP is not a failure, with `ok` or `not ok`; with TODO and XFAIL a failure is
+ * expected, so it is neither a failure nor a pass. TIMEOUT, ERROR and unknown directives leave the result as it is: Documentation/dev-tools/ktap.rst, "Test case result lines".
  */
 const DIRECTIVES: Readonly<Record<string, { ok: Status; notOk: Status }>> = {
   SKIP: { ok: 'skipped', notOk: 'skipped' },
@@ -66,7 +65,7 @@ const DIRECTIVES: Readonly<Record<string, { ok: Status; notOk: Status }>> = {
   TIMEOUT: { ok: 'passed', notOk: 'failed' },
   ERROR: { ok: 'passed', notOk: 'failed' },
 }
-const AS_SAID = { ok: 'passed', notOk: 'failed' } as const
+const WITHOUT_DIRECTIVE = { ok: 'passed', notOk: 'failed' } as const
 
 const RESULT = /^(not )?ok (\d+)(?:\s+(?:- )?(.*))?$/
 const DIRECTIVE = /(?:^|\s)#\s*(SKIP|SKIPPED|TODO|XFAIL|TIMEOUT|ERROR)\b[:\s]*(.*)$/i
@@ -76,49 +75,49 @@ const VERSION = /^(K?TAP) version (\d+)$/
 const SUBTEST = /^# Subtest: (.*)$/
 const SELFTEST = /^# (selftests: \S+: \S.*)$/
 
-function result(body: string): Meaning | undefined {
+function parseResult(body: string): Meaning | undefined {
   const [all, not, number, rest = ''] = RESULT.exec(body) ?? []
   if (all === undefined) return undefined
   const directive = DIRECTIVE.exec(rest)
   const remark = directive ?? REMARK.exec(rest)
-  const word = directive?.[1]?.toUpperCase() ?? ''
-  const said = (directive?.[2] ?? remark?.[1] ?? '').trim()
-  const reason = word === '' || word.startsWith('SKIP') ? said : `${word} ${said}`.trim()
+  const keyword = directive?.[1]?.toUpperCase() ?? ''
+  const comment = (directive?.[2] ?? remark?.[1] ?? '').trim()
+  const reason = keyword === '' || keyword.startsWith('SKIP') ? comment : `${keyword} ${comment}`.trim()
   const name = remark ? rest.slice(0, remark.index).trim() : rest
   return {
     kind: 'result',
     number: Number(number),
-    // programs of kselftest name a skipped test behind the directive: `ok 3 # SKIP name`
-    name: name || said || `test ${number}`,
-    status: (DIRECTIVES[word] ?? AS_SAID)[not ? 'notOk' : 'ok'],
+    // programs of kselftest name a skipped test after the directive: `ok 3 # SKIP name`
+    name: name || comment || `test ${number}`,
+    status: (DIRECTIVES[keyword] ?? WITHOUT_DIRECTIVE)[not ? 'notOk' : 'ok'],
     ...(reason ? { reason } : {}),
   }
 }
 
-/** Readers of a line by its first character: most lines are told to be text by that alone. */
-const READERS: Readonly<Record<string, (body: string) => Meaning | undefined>> = {
-  o: result,
-  n: result,
+/** Parsers of a line by its first character, which is enough to see that most lines are text. */
+const PARSERS: Readonly<Record<string, (body: string) => Meaning | undefined>> = {
+  o: parseResult,
+  n: parseResult,
   '1': body => {
     const plan = PLAN.exec(body)
     return plan
       ? { kind: 'plan', count: Number(plan[1]), ...(plan[2] ? { reason: plan[2] } : {}) }
       : undefined
   },
-  T: version,
-  K: body => (body.startsWith('Kernel panic - ') ? { kind: 'panic', reason: body } : version(body)),
+  T: parseVersion,
+  K: body => (body.startsWith('Kernel panic - ') ? { kind: 'panic', reason: body } : parseVersion(body)),
   B: body => (body.startsWith('Bail out!') ? { kind: 'bail', reason: body } : undefined),
   L: body => (/^Linux version \d/.test(body) ? { kind: 'boot' } : undefined),
 }
 
-function version(body: string): Meaning | undefined {
+function parseVersion(body: string): Meaning | undefined {
   const [, dialect, number] = VERSION.exec(body) ?? []
   return dialect
     ? { kind: 'version', dialect: dialect as 'KTAP' | 'TAP', version: Number(number) }
     : undefined
 }
 
-function announcement(body: string): Meaning | undefined {
+function parseAnnouncement(body: string): Meaning | undefined {
   const subtest = SUBTEST.exec(body)?.[1]
   if (subtest !== undefined) return { kind: 'subtest', name: subtest }
   const selftest = SELFTEST.exec(body)?.[1]
@@ -126,41 +125,41 @@ function announcement(body: string): Meaning | undefined {
 }
 
 /**
- * Reads one line of a console log or of a program's output, with or without its prefix. Which lines mean something is
+ * Parses one line of a console log or of a program's output, with or without its prefix. The lines with a meaning are
  * from Documentation/dev-tools/ktap.rst, tools/testing/selftests/kselftest/runner.sh and lib/kunit/test.c. Whether
- * they mean it where they stand is for the parser to say.
+ * a line has its meaning at its position is decided by the parser.
  */
-export function readLine(raw: string): KtapLine {
-  const text = clean(raw)
+export function parseLine(raw: string): KtapLine {
+  const text = stripPrefix(raw)
   let column = 0
   let hashed = false
   for (let at = 0; at < text.length; at++) {
     const char = text.charAt(at)
     if (char === ' ') column += 1
-    else if (char === '\t') column += TAB
+    else if (char === '\t') column += TAB_COLUMNS
     else if (char === '#' && text.charAt(at + 1) === ' ') {
-      const meaning = announcement(text.slice(at))
+      const meaning = parseAnnouncement(text.slice(at))
       if (meaning) return { text, column, hashed, meaning }
       hashed = true
       column += 2
       at += 1
     } else {
-      const meaning = READERS[char]?.(text.slice(at)) ?? TEXT
+      const meaning = PARSERS[char]?.(text.slice(at)) ?? TEXT
       // programs print /proc/version too: the banner of a kernel that starts has the time stamp of its start
-      const fake = meaning.kind === 'boot' && (hashed || !/^\S*\[ *0\.0/.test(raw))
-      return { text, column, hashed, meaning: fake ? TEXT : meaning }
+      const isFake = meaning.kind === 'boot' && (hashed || !/^\S*\[ *0\.0/.test(raw))
+      return { text, column, hashed, meaning: isFake ? TEXT : meaning }
     }
   }
   return { text, column, hashed, meaning: TEXT }
 }
 
-/** The text without its first columns of white space, and of "# " where a frame stands behind that. */
+/** The text without its first columns of white space and, for the output of a program, of "# ". */
 export function dedent(text: string, columns: number, hashed: boolean): string {
   let at = 0
   for (let column = 0; column < columns && at < text.length; at++) {
     const char = text.charAt(at)
     if (char !== ' ' && char !== '\t' && !(hashed && char === '#')) break
-    column += char === '\t' ? TAB : 1
+    column += char === '\t' ? TAB_COLUMNS : 1
   }
   return text.slice(at)
 }

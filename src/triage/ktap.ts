@@ -1,18 +1,6 @@
-import { dedent, type KtapLine, type Meaning, type ResultLine, readLine } from './ktap-line.js'
-import type { TestCounts, TestNode, TestReport } from './tests.js'
-import {
-  addCounts,
-  bubble,
-  copy,
-  countTest,
-  failures,
-  isBad,
-  keepLine,
-  LIMITS,
-  ledger,
-  noCounts,
-  plural,
-} from './tests.js'
+import { dedent, type KtapLine, type Meaning, parseLine, type ResultLine } from './ktap-line.js'
+import { isFresh, isPlanFulfilled, type OpenTest, type OpenTestFacts, TestTree } from './ktap-tree.js'
+import { copyText, plural, type TestReport } from './tests.js'
 
 export interface KtapParser {
   /** Takes the next line, with or without its end. */
@@ -21,275 +9,190 @@ export interface KtapParser {
   end(): TestReport | undefined
 }
 
+type MeaningOf<Kind extends Meaning['kind']> = Meaning & { kind: Kind }
+
+/** The first and the last version of each dialect that is known. */
 const VERSIONS = { KTAP: [1, 1], TAP: [12, 14] } as const
-
-/** A test, or a whole document, whose result line is still to come. */
-interface Frame {
-  /** undefined in a document, and in a KTAP subtest until its result */
-  name?: string
-  /** where its results stand */
-  column: number
-  /** its results stand behind "# " */
-  hashed: boolean
-  /** its own result stands in the same column as its subtests' results */
-  flat: boolean
-  /** a program that kselftest's runner started */
-  program: boolean
-  /** opened by a version line and no part of a test: its results are those of the frame around it */
-  document: boolean
-  plan?: number
-  skip?: string
-  bail?: string
-  /** results since the plan */
-  seen: number
-  /** the number that the next result should have */
-  next: number
-  counts: TestCounts
-  children: TestNode[]
-  /** lines of the frame itself */
-  own: string[]
-  /** lines since the last result: those of the test that comes next */
-  pending: string[]
-}
-
-function newFrame(facts: Partial<Frame>): Frame {
-  const rest = { column: -1, hashed: false, flat: false, program: false, document: false, seen: 0, next: 1 }
-  return { ...rest, counts: noCounts(), children: [], own: [], pending: [], ...facts }
-}
-
-const isFulfilled = (frame: Frame) => frame.plan !== undefined && frame.seen >= frame.plan
-const isUntouched = (frame: Frame) => frame.plan === undefined && frame.seen === 0
+/** larger plans are cut, so that sums stay exact */
+const MAX_PLAN = 1e12
 
 /**
- * Reads KTAP, TAP, KUnit and kselftest results out of a stream of lines, anything else in between. What belongs
- * together is told by the column first, since KTAP demands indentation, and by names where that is not enough.
+ * Parses KTAP, TAP, KUnit and kselftest results out of a stream of lines, with any other lines between them. Lines belong
+ * together by their column, since KTAP demands indentation, and by the names of tests where columns are not enough.
  */
 export function ktapParser(): KtapParser {
-  const top = newFrame({})
-  const stack: Frame[] = []
-  const { list, error, errors } = ledger()
-  let started = false
-  let death: string | undefined
+  return new Parser()
+}
 
-  const inner = () => stack.at(-1)
+class Parser implements KtapParser {
+  private readonly tree = new TestTree()
+  private started = false
 
-  /** Balances results with the plan. A frame may live on with another plan. */
-  function settle(frame: Frame): void {
-    const why = frame.bail ?? death
-    const missing = (frame.plan ?? 0) - frame.seen
-    if (missing > 0) {
-      const reason = `${plural(missing, 'planned test')} never ran${why ? `: ${why}` : ''}`
-      countTest(frame.counts, 'missing', missing)
-      list(frame.children, { name: 'missing tests', status: 'missing', reason, subtests: [] }, frame.pending)
-      frame.pending = []
-    } else if (frame.bail && frame.document) {
-      countTest(frame.counts, 'crashed')
-      list(
-        frame.children,
-        { name: 'Bail out!', status: 'crashed', reason: frame.bail, subtests: [] },
-        frame.pending,
-      )
-    }
-    if (frame.plan !== undefined && missing < 0)
-      error(
-        frame.name,
-        `There are ${plural(frame.seen, 'result')}, but ${plural(frame.plan, 'test')} planned.`,
-      )
-    frame.plan = undefined
-    frame.bail = undefined
-    frame.seen = 0
-    frame.next = 1
+  line(text: string): void {
+    // nothing else can start a document: this is all that a log without one costs
+    if (!this.started && !text.includes('TAP version ')) return
+    const line = parseLine(text)
+    if (this.interpret(line) || line.text === '') return
+    const test = this.tree.innermost
+    if (!test || (test.document && isPlanFulfilled(test))) return
+    this.tree.addLogLine(test, dedent(line.text, test.column, test.hashed))
   }
 
-  /** Closes the innermost frame: with its result, or without where none came. */
-  function close(result?: ResultLine): void {
-    const frame = stack.pop()
-    if (!frame) return
-    const around = inner() ?? top
-    const { skip, plan } = frame
-    settle(frame)
-    const empty = frame.counts.total === 0
-    if (frame.document && frame.name === undefined && !result) {
-      // a kernel with KUnit and no suite prints an empty plan at every boot
-      if (empty && (skip || plan !== 0)) error(undefined, `0 tests ran${skip ? `: ${skip}` : ''}.`)
-      addCounts(around.counts, frame.counts)
-      for (const test of frame.children) around.children.push(test)
-      return
-    }
-    const lacking = result ? result.reason : (death ?? 'It started, but has no result.')
-    const own = result?.status ?? 'crashed'
-    const status = bubble(own, frame.counts)
-    const name = frame.name ?? result?.name ?? 'a test without a name'
-    const subtestsFailed = isBad(status) && !isBad(own) ? 'A subtest did not pass.' : undefined
-    const reason = lacking ?? skip ?? subtestsFailed
-    if (empty && status === 'passed' && !frame.program) error(name, '0 tests ran.')
-    addCounts(around.counts, frame.counts)
-    if (empty || (isBad(own) && failures(frame.counts) === 0)) countTest(around.counts, status)
-    list(around.children, { name, status, reason, subtests: frame.children }, [
-      ...frame.own,
-      ...frame.pending,
-    ])
-    took(around, result)
+  end(): TestReport | undefined {
+    this.tree.closeAll()
+    return this.started ? this.tree.toReport() : undefined
   }
 
-  /** Notes that the frame has got one more result, and whether its number was the right one. */
-  function took(frame: Frame, result?: ResultLine): void {
-    if (result && frame !== top && result.number !== frame.next)
-      error(frame.name, `Expected test number ${frame.next}, but found ${result.number} (${result.name}).`)
-    frame.seen += 1
-    frame.next = (result?.number ?? frame.next) + 1
-  }
-
-  function open(facts: Partial<Frame>): boolean {
-    if (stack.length >= LIMITS.depth) {
-      error(undefined, `Tests are nested more than ${LIMITS.depth} deep.`)
-      return false
-    }
-    const around = inner()
-    stack.push(newFrame({ ...facts, own: around?.pending ?? [] }))
-    if (around) around.pending = []
-    return true
-  }
-
-  function onVersion(line: KtapLine, { dialect, version }: Meaning & { kind: 'version' }): boolean {
-    const { column, hashed } = line
-    started = true
-    const [least, most] = VERSIONS[dialect]
-    if (version < least || version > most) error(undefined, `${dialect} version ${version} is not known.`)
-    // a module that was loaded brings a document of its own, which may be indented
-    const frame = inner()
-    if (frame?.document && isFulfilled(frame)) close()
-    else if (frame && isUntouched(frame) && frame.name && frame.column === column && !frame.program)
-      return true
-    // what has no "# " in front of it comes from beside the program that runs, and belongs to it
-    const ends = (frame: Frame) => (frame.program ? hashed && frame.column > column : frame.column >= column)
-    for (let frame = inner(); frame && ends(frame); frame = inner()) close()
-    const around = inner()
-    if (around?.program && around.column === column) {
-      // the next document of the same program
-      settle(around)
-      return true
-    }
-    const document = !around || around.program
-    return open({ column, hashed, document, flat: around !== undefined && around.column >= column })
-  }
-
-  /** Closes what stands deeper than a line. False where the line cannot mean what it says. */
-  function closeDeeper({ column, hashed }: KtapLine): boolean {
-    if (hashed && !stack.some(frame => frame.hashed && frame.column === column)) return false
-    for (let frame = inner(); frame && frame.column > column; frame = inner()) close()
-    return true
-  }
-
-  function onSubtest(line: KtapLine, { name }: Meaning & { kind: 'subtest' }): boolean {
-    const { column, hashed } = line
-    // programs of kselftest may print such a line as text
-    if (inner()?.program && !hashed) return false
-    if (!started || !closeDeeper(line)) return false
-    const frame = inner()
-    const fresh = frame?.column === column && isUntouched(frame) && !frame.program
-    // at the left edge a document has no name: nothing could end it
-    if (frame && fresh && frame.name === undefined && !(frame.document && column === 0)) {
-      frame.name = copy(name)
-      return true
-    }
-    return open({ column, hashed, name: copy(name), flat: frame?.column === column })
-  }
-
-  function onSelftest(line: KtapLine, { name }: Meaning & { kind: 'selftest' }): boolean {
-    const { column } = line
-    if (!stack.some(frame => frame.column === column) || !closeDeeper(line)) return false
-    return open({ column: column + 2, hashed: true, program: true, name: copy(name) })
-  }
-
-  function onPlan({ column, hashed }: KtapLine, { count, reason }: Meaning & { kind: 'plan' }): boolean {
-    const around = inner()
-    const untouched = around && isUntouched(around) && around.column < column
-    const frame =
-      stack.findLast(frame => frame.column === column && (frame.hashed || !hashed)) ??
-      (untouched && !hashed ? around : undefined)
-    if (!frame) return false
-    if (frame.plan !== undefined) error(frame.name, `A second plan, of ${plural(count, 'test')}, is ignored.`)
-    else frame.plan = Math.min(count, 1e12)
-    frame.skip = reason && copy(reason)
-    return true
-  }
-
-  function onResult(line: KtapLine, result: ResultLine): boolean {
-    const { column, hashed } = line
-    if (hashed && !stack.some(frame => frame.hashed && frame.column === column)) return false
-    const deeper = (frame: Frame) => frame.column > column || (frame.flat && frame.column === column)
-    const name = copy(result.name)
-    const named = (frame: Frame) => frame.name === name
-    const outermost = stack.findIndex(deeper)
-    const first = stack[outermost]
-    const claimed = first && named(first) ? outermost : stack.findLastIndex(f => deeper(f) && named(f))
-    if (claimed >= 0) {
-      while (stack.length > claimed + 1) close()
-      close(result)
-      return true
-    }
-    for (let frame = inner(); frame && frame.column > column; frame = inner()) {
-      const last = (stack.at(-2)?.column ?? -1) <= column
-      const mine = last && frame.name === undefined
-      close(mine ? result : undefined)
-      if (mine) return true
-    }
-    const frame = inner()
-    if (!frame) return false
-    countTest(frame.counts, result.status)
-    list(frame.children, { ...result, subtests: [] }, frame.pending)
-    frame.pending = []
-    took(frame, result)
-    return true
-  }
-
-  /** Does what a line says. False where it says nothing in this place: then it is a line of a log. */
-  function obey(line: KtapLine): boolean {
+  /** Applies a line to the tests. False where it has no meaning at its position: then it is a line of a log. */
+  private interpret(line: KtapLine): boolean {
     const { meaning } = line
     switch (meaning.kind) {
       case 'version':
-        return onVersion(line, meaning)
+        return this.version(line, meaning)
       case 'subtest':
-        return onSubtest(line, meaning)
+        return this.subtest(line, meaning)
       case 'selftest':
-        return onSelftest(line, meaning)
+        return this.selftest(line, meaning)
       case 'plan':
-        return onPlan(line, meaning)
+        return this.plan(line, meaning)
       case 'result':
-        return onResult(line, meaning)
-      case 'bail': {
-        const frame = stack.findLast(frame => frame.column === line.column)
-        if (frame) frame.bail = copy(meaning.reason)
-        return false
-      }
+        return this.result(line, meaning)
+      case 'bail':
+        return this.bailOut(line, meaning)
       case 'panic':
-        if (!line.hashed) death ??= copy(meaning.reason)
+        if (!line.hashed) this.tree.panic ??= copyText(meaning.reason)
         return false
       case 'boot':
-        while (stack.length > 0) close()
-        death = undefined
+        this.tree.closeAll()
+        this.tree.panic = undefined
         return true
       case 'text':
         return false
     }
   }
 
-  return {
-    line(text) {
-      // nothing else can start a document: this is all that a log without one costs
-      if (!started && !text.includes('TAP version ')) return
-      const line = readLine(text)
-      if (obey(line) || line.text === '') return
-      const frame = inner()
-      if (!frame || (frame.document && isFulfilled(frame))) return
-      const log = isUntouched(frame) && !frame.document ? frame.own : frame.pending
-      keepLine(log, dedent(line.text, frame.column, frame.hashed))
-    },
-    end() {
-      while (stack.length > 0) close()
-      if (!started) return undefined
-      return { counts: top.counts, tests: top.children, errors: errors() }
-    },
+  private version({ column, hashed }: KtapLine, meaning: MeaningOf<'version'>): boolean {
+    const { tree } = this
+    this.started = true
+    this.checkVersion(meaning)
+    const inner = tree.innermost
+    // a module that was loaded prints a document of its own, which may be indented
+    if (inner?.document && isPlanFulfilled(inner)) tree.close()
+    else if (inner && isFresh(inner) && inner.name && inner.column === column && !inner.program) return true
+    // a line without "# " is not of the program that runs, but belongs to its test
+    tree.closeWhile(test => (test.program ? hashed && test.column > column : test.column >= column))
+    const parent = tree.innermost
+    if (parent?.program && parent.column === column) {
+      // the next document of the same program
+      tree.endPlan(parent)
+      return true
+    }
+    const document = !parent || parent.program
+    return tree.openTest({
+      ...{ column, hashed, document },
+      flat: parent !== undefined && parent.column >= column,
+    })
+  }
+
+  private checkVersion({ dialect, version }: MeaningOf<'version'>): void {
+    const [first, last] = VERSIONS[dialect]
+    if (version < first || version > last)
+      this.tree.error(undefined, `${dialect} version ${version} is not known.`)
+  }
+
+  private subtest(line: KtapLine, { name }: MeaningOf<'subtest'>): boolean {
+    const { column, hashed } = line
+    // programs of kselftest may print such a line as text
+    if (this.tree.innermost?.program && !hashed) return false
+    if (!this.started || !this.closeDeeper(line)) return false
+    const test = this.tree.innermost
+    const isSame = test?.column === column && isFresh(test) && !test.program
+    // at column 0 a document gets no name: no result line could end it
+    if (test && isSame && test.name === undefined && !(test.document && column === 0)) {
+      test.name = copyText(name)
+      return true
+    }
+    return this.tree.openTest({ column, hashed, name: copyText(name), flat: test?.column === column })
+  }
+
+  private selftest(line: KtapLine, { name }: MeaningOf<'selftest'>): boolean {
+    const { column } = line
+    if (!this.tree.openTests.some(test => test.column === column) || !this.closeDeeper(line)) return false
+    const facts: OpenTestFacts = { column: column + 2, hashed: true, program: true, name: copyText(name) }
+    return this.tree.openTest(facts)
+  }
+
+  private plan({ column, hashed }: KtapLine, { count, reason }: MeaningOf<'plan'>): boolean {
+    const { innermost, openTests } = this.tree
+    const isFirstDeeper = innermost && isFresh(innermost) && innermost.column < column && !hashed
+    const test =
+      openTests.findLast(test => test.column === column && (test.hashed || !hashed)) ??
+      (isFirstDeeper ? innermost : undefined)
+    if (!test) return false
+    if (test.plan === undefined) test.plan = Math.min(count, MAX_PLAN)
+    else this.tree.error(test.name, `A second plan, of ${plural(count, 'test')}, is ignored.`)
+    test.skip = reason && copyText(reason)
+    return true
+  }
+
+  /**
+   * A result ends the open test of its name; else the innermost one deeper than it that has no name yet; else it is a
+   * test without subtests.
+   */
+  private result(line: KtapLine, result: ResultLine): boolean {
+    if (!this.isInOpenOutput(line)) return false
+    return (
+      this.closeNamed(line, result) || this.closeUnnamed(line.column, result) || this.tree.addResult(result)
+    )
+  }
+
+  /** Closes the test that a result is of by its name, with all tests inside it. False where no open test is meant. */
+  private closeNamed({ column }: KtapLine, result: ResultLine): boolean {
+    const { openTests } = this.tree
+    const name = copyText(result.name)
+    const isDeeper = (test: OpenTest) => test.column > column || (test.flat && test.column === column)
+    const outermost = openTests.findIndex(isDeeper)
+    const index =
+      openTests[outermost]?.name === name
+        ? outermost
+        : openTests.findLastIndex(test => isDeeper(test) && test.name === name)
+    if (index < 0) return false
+    while (openTests.length > index + 1) this.tree.close()
+    this.tree.close(result)
+    return true
+  }
+
+  /**
+   * Closes the tests deeper than a result. The outermost of them gets the result if it has no name; false if none does.
+   */
+  private closeUnnamed(column: number, result: ResultLine): boolean {
+    const { tree } = this
+    for (let test = tree.innermost; test && test.column > column; test = tree.innermost) {
+      const isOutermost = (tree.openTests.at(-2)?.column ?? -1) <= column
+      if (isOutermost && test.name === undefined) {
+        tree.close(result)
+        return true
+      }
+      tree.close()
+    }
+    return false
+  }
+
+  private bailOut({ column }: KtapLine, { reason }: MeaningOf<'bail'>): boolean {
+    const test = this.tree.openTests.findLast(test => test.column === column)
+    if (test) test.bail = copyText(reason)
+    return false
+  }
+
+  /** Closes the tests deeper than a line. False where the line cannot have its meaning. */
+  private closeDeeper(line: KtapLine): boolean {
+    if (!this.isInOpenOutput(line)) return false
+    this.tree.closeWhile(test => test.column > line.column)
+    return true
+  }
+
+  /** False for a line behind "# " that is not output of an open test. */
+  private isInOpenOutput({ column, hashed }: KtapLine): boolean {
+    return !hashed || this.tree.openTests.some(test => test.hashed && test.column === column)
   }
 }

@@ -3,11 +3,11 @@ export interface ConsoleLine {
   /** 1-based number in the log */
   number: number
   text: string
-  /** who printed it, where the kernel says so: a task `T12` or a CPU `C0` (CONFIG_PRINTK_CALLER) */
+  /** what printed it, where the kernel names it: a task `T12` or a CPU `C0` (CONFIG_PRINTK_CALLER) */
   caller?: string
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: colours are what has to go
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it removes colours
 const ANSI = /\x1b\[[0-9;?]*[A-Za-z]/g
 
 /** `[   12.345678] `, with CONFIG_PRINTK_CALLER `[   12.345678][   T12] ` (kernel/printk/printk.c, info_print_prefix). */
@@ -21,12 +21,12 @@ const PREFIXES: readonly RegExp[] = [
   /^\[?CPU ?\d+\]?:? (?=\[)/,
 ]
 
-/** Some vendors put CPU and task behind the time stamp: `[1:  swapper/1:    0] `, `(1)[12:comm]`. */
-const AFTER: readonly RegExp[] = [/^\[\d+: *[^\]:]+: *\d+\] ?/, /^\(\d\)\[\d+:[^\]]*\] ?/]
+/** Some vendors put CPU and task after the time stamp: `[1:  swapper/1:    0] `, `(1)[12:comm]`. */
+const AFTER_STAMP: readonly RegExp[] = [/^\[\d+: *[^\]:]+: *\d+\] ?/, /^\(\d\)\[\d+:[^\]]*\] ?/]
 
 /**
- * Takes CR, colours, level, syslog's and printk's prefixes from a line. Where two writers share a serial line, a time
- * stamp stands in the middle of what the first one wrote: each part is a line of its own.
+ * Removes CR, colours, level, syslog's and printk's prefixes from a line. Where two writers share a serial line, a time
+ * stamp is in the middle of what the first one wrote: each part becomes a line of its own.
  */
 export function splitConsoleLine(raw: string, number: number): ConsoleLine[] {
   let text = raw
@@ -39,7 +39,7 @@ export function splitConsoleLine(raw: string, number: number): ConsoleLine[] {
   if (stamps.length === 0 || head.trim() !== '') lines.push({ number, text: head })
   for (const [index, stamp] of stamps.entries()) {
     let part = text.slice(stamp.index + stamp[0].length, stamps[index + 1]?.index)
-    for (const prefix of AFTER) part = part.replace(prefix, '')
+    for (const prefix of AFTER_STAMP) part = part.replace(prefix, '')
     lines.push({ number, text: part, ...(stamp[1] ? { caller: stamp[1] } : {}) })
   }
   return lines

@@ -1,21 +1,22 @@
-import { regExpLiteral } from './regexp-literal.js'
-import type { Finding } from './triage.js'
+import type { Finding } from './finding.js'
+import type { IgnoreWindow } from './ignore-windows.js'
+import { matchesWildcard } from './wildcard.js'
 
-/** What a finding is told by. A `*` stands for anything in types and titles. */
+/** What a finding is selected by. A `*` matches any text in types and titles. */
 export type Selector = { by: 'type' | 'title' | 'fingerprint'; pattern: string } | { by: 'all' }
 
-/** Findings that are known and do not fail a run, until a day. */
+/** Known findings that do not fail a run until the rule expires. */
 export interface IgnoreRule {
   /** which findings; or all that begin between two console lines */
   select: Selector | { by: 'between'; begin: string; end: string }
   reason: string
   /** the last day on which it holds, YYYY-MM-DD in UTC */
   expires: string
-  /** where it stands, for sentences about it */
+  /** the rule's file and number, for messages about it */
   origin: string
 }
 
-/** A finding with what the rules say of it. */
+/** A finding after the rules were applied. */
 export interface JudgedFinding extends Finding {
   /** why it does not fail the run */
   ignored?: string
@@ -23,18 +24,16 @@ export interface JudgedFinding extends Finding {
 
 const quote = (text: string) => JSON.stringify(text)
 
-function matches(pattern: string, text: string): boolean {
-  const source = pattern.split('*').map(regExpLiteral).join('.*')
-  return new RegExp(`^${source}$`, 'i').test(text)
-}
+/** Whether a pattern fits all of a text, in any case of letters; see wildcard.ts. */
+const matches = (pattern: string, text: string) => matchesWildcard(pattern.toLowerCase(), text.toLowerCase())
 
 function selects(select: Selector, finding: Finding): boolean {
   return select.by === 'all' || matches(select.pattern, finding[select.by])
 }
 
 /**
- * Which findings fail a run: those that `failOn` selects and no rule that still holds ignores. `now` decides what has
- * expired; a rule that has, and would have ignored something, is told in a sentence.
+ * Which findings fail a run: those that `failOn` selects and no rule in force ignores. `now` decides which rules have
+ * expired; an expired rule that would have ignored a finding gets a warning of one sentence.
  */
 export function applyRules(
   findings: readonly Finding[],
@@ -47,21 +46,21 @@ export function applyRules(
   const judged = findings.map((finding): JudgedFinding => {
     if (!failOn.some(select => selects(select, finding)))
       return { ...finding, ignored: 'fail-on does not name it' }
-    const fitting = rules.filter(({ select }, index) =>
+    const matching = rules.filter(({ select }, index) =>
       select.by === 'between' ? finding.windows?.includes(index) : selects(select, finding),
     )
-    const holding = fitting.find(rule => rule.expires >= today)
-    for (const rule of holding ? [] : fitting)
+    const inForce = matching.find(rule => rule.expires >= today)
+    for (const rule of inForce ? [] : matching)
       warnings.add(
         `${rule.origin} expired on ${rule.expires} and no longer ignores ${quote(finding.title)} (${rule.reason}).`,
       )
-    return holding ? { ...finding, ignored: holding.reason } : finding
+    return inForce ? { ...finding, ignored: inForce.reason } : finding
   })
   return { findings: judged, warnings: [...warnings] }
 }
 
-/** The console lines between which rules expect findings, by the rule's index, as triage() takes them. */
-export function windowsOf(rules: readonly IgnoreRule[]): { index: number; begin: string; end: string }[] {
+/** The ignore windows of the rules that have one; `index` is the rule's. */
+export function ignoreWindows(rules: readonly IgnoreRule[]): IgnoreWindow[] {
   return rules.flatMap(({ select }, index) =>
     select.by === 'between' ? [{ index, begin: select.begin, end: select.end }] : [],
   )

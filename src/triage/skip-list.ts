@@ -1,6 +1,6 @@
 /**
- * Functions that report, check or carry a fault, or that anything may call: they never name a bug. The bug is in the
- * first function that is none of them. Families of names, each with the place in the kernel's source where it lives.
+ * The skip list: functions that never name a bug. The bug is in the first function of a stack that is not on it. These
+ * report, check or handle a fault. One pattern for each subsystem, below the kernel's files that it is from.
  */
 const REPORTING: readonly RegExp[] = [
   // lib/dump_stack.c, arch/*/kernel/dumpstack.c, kernel/printk
@@ -15,6 +15,7 @@ const REPORTING: readonly RegExp[] = [
   /^(?:debug_(?:print|object|check|objects|locks|show|smp|spin|mutex|rt_mutex|atomic|dma|lockdep)\w*|__debug_\w+|usercopy_\w+|_*check_(?:object_size|copy_size|heap_object|bogus_address|stack_object|page_span)|_*fortify_\w+|report_usercopy|bad_page|check_new_page\w*|__bad_page\w*|page_bad_reason|free_page_is_bad|free_page_\w+|\w+_panic|\w*assertfail|assertion_failed|btrfs_assertfail|lookup_object_or_alloc|__free_pages_ok|warn_bogus_irq_restore|skb_(?:over|under)_panic|_*rcu_(?:dereference|lock|lockdep)\w*|lockdep_\w+|__lockdep\w*|lockdep_rcu_suspicious|check_preemption_disabled|__this_cpu_preempt_check|__might_(?:sleep|fault|resched)\w*|___might_sleep|might_\w+|__schedule_bug|__kmem_cache_free_bulk)$/,
 ]
 
+/** Functions that any code may call: a fault in them is their caller's. */
 const HELPERS: readonly RegExp[] = [
   // kernel/locking, include/linux/*lock*.h
   /^(?:_*lock_(?:acquire\w*|release\w*|acquired|is_held\w*|downgrade|set_class|page\w*|buffer|sock\w*|task_sighand|timer_base|hrtimer_base|mm\w*|map_\w+|list_lru\w*)|validate_chain|check_(?:prev\w*|noncircular|deadlock|usage\w*|irq_usage|wait_context|flags|unmap|bad_irq\w*)|mark_(?:lock\w*|held\w*|usage\w*)|(?:un)?register_lock_class|assign_lock_key|look_up_lock_class|trace_(?:hard|soft)irqs\w*|_*raw_(?:spin|read|write|local)_\w+|(?:native_|pv_|_*pv_)?(?:queued|queue)_(?:spin|read|write)\w*|do_raw_\w+|_*(?:spin|read|write)_(?:lock|unlock|trylock)\w*|rspin_\w+|spin_(?:dump|bug)|_*mutex_\w+|__ww_mutex\w*|_*rt_mutex\w*|_*(?:down|up)(?:_read|_write|_trylock|_killable|_interruptible|_timeout)*|(?:call_)?rwsem_\w+|rwbase_\w+|percpu_(?:down|up|ref|counter|rwsem)\w*|osq_\w+|preempt_(?:count|latency|schedule)\w*|seqcount\w*|read_seq\w*|local_bh_\w+|_*local_bh_(?:enable|disable)\w*|bit_spin_\w+|kmemleak\w*|\w+_rq_lock|reiserfs_write_\w*lock\w*|release_sock|_*srcu_\w+|rcu_(?:read|note|is|process)\w*|__rcu_read\w*|mm_take_all_locks|inode_lock|kernfs_iop\w*|clear_bit_unlock|rt_spin_\w+|local_lock\w*|atomic_dec_and_\w*|_atomic_dec_and_\w*|_*refcount_\w+|kref_\w+|_*kref_\w+|i_size_\w+)$/,
@@ -37,17 +38,18 @@ const HELPERS: readonly RegExp[] = [
 ]
 
 const join = (patterns: readonly RegExp[]) => new RegExp(patterns.map(({ source }) => source).join('|'))
-const REPORTS = join(REPORTING)
-const HELPS = join(HELPERS)
-const bare = (symbol: string) => symbol.replace(/\.(?:isra|constprop|cold|part|llvm|lto_priv)\b.*$/, '')
+const REPORTING_NAME = join(REPORTING)
+const HELPER_NAME = join(HELPERS)
+/** The name without the compiler's suffix. */
+const plainName = (symbol: string) => symbol.replace(/\.(?:isra|constprop|cold|part|llvm|lto_priv)\b.*$/, '')
 
-/** True for a function that reports or carries a fault. */
+/** True for a function that reports, checks or handles a fault. */
 export function isReporting(symbol: string): boolean {
-  return REPORTS.test(bare(symbol))
+  return REPORTING_NAME.test(plainName(symbol))
 }
 
-/** True for such a function, and for one that everybody calls: a fault in it is its caller's. */
+/** True for a function of the skip list: a reporting one, or a helper, in which a fault is its caller's. */
 export function isSkipped(symbol: string): boolean {
-  const name = bare(symbol)
-  return REPORTS.test(name) || HELPS.test(name)
+  const name = plainName(symbol)
+  return REPORTING_NAME.test(name) || HELPER_NAME.test(name)
 }

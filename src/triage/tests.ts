@@ -1,6 +1,4 @@
-/**
- * How a test ended. `crashed`: it started, but there is no result. `missing`: it was planned, but never seen.
- */
+/** The result of a test. `crashed`: it started, but has no result. `missing`: it was planned, but never ran. */
 export type Status = 'passed' | 'failed' | 'skipped' | 'crashed' | 'missing'
 
 export type TestCounts = Record<Status | 'total', number>
@@ -9,43 +7,43 @@ export interface TestNode {
   name: string
   status: Status
   reason?: string
-  /** what was printed while it ran, see LIMITS for how much of it */
+  /** the last lines that were printed while it ran, see LIMITS */
   log: string[]
   subtests: TestNode[]
 }
 
 /**
  * The results of all KTAP documents of a stream. Counts are of tests without subtests; a test that failed by itself,
- * although none of its subtests did, counts too, since no failure may go uncounted. One node of status `missing`
- * stands for as many tests as its reason says, and counts as many.
+ * although none of its subtests did, counts too, so that no failure goes uncounted. One node of status `missing` stands
+ * for as many tests as its reason says, and counts as many.
  */
 export interface TestReport {
   counts: TestCounts
   tests: TestNode[]
-  /** sentences about output that breaks the rules of KTAP, none of which makes a test fail */
+  /** sentences about output that violates KTAP; none of them makes a test fail */
   errors: string[]
 }
 
-/** Tests that did not do what they should. */
+/** The number of tests that failed, crashed or are missing. */
 export function failures({ failed, crashed, missing }: TestCounts): number {
   return failed + crashed + missing
 }
 
-/** Bounds of memory, whatever is printed. */
+/** Limits of memory, whatever the guest prints. */
 export const LIMITS = {
   /** lines of a test's log, the last ones */
   lines: 50,
   /** characters of a line, a name, a reason */
   text: 500,
   depth: 16,
-  /** nodes; further tests that passed or were skipped are counted only */
+  /** nodes; further tests that passed or were skipped are only counted */
   tests: 100_000,
-  /** nodes above that for tests that failed */
+  /** nodes beyond `tests` for tests that failed */
   failures: 10_000,
   errors: 100,
-  /** characters of all logs together after which those of passed tests are left out */
+  /** characters of all logs together after which the logs of passed tests are left out */
   passedLogs: 4 * 1024 * 1024,
-  /** characters of all logs together after which all are left out */
+  /** characters of all logs together after which all logs are left out */
   logs: 32 * 1024 * 1024,
 } as const
 
@@ -64,19 +62,19 @@ export function addCounts(counts: TestCounts, more: TestCounts): void {
 
 export const isBad = (status: Status) => status !== 'passed' && status !== 'skipped'
 
-/** The status of a test with subtests: at least as bad as theirs, as "Nested tests" of ktap.rst wants it. */
-export function bubble(own: Status, { crashed, failed, missing }: TestCounts): Status {
+/** The status of a test with subtests: at least as bad as theirs (ktap.rst, "Nested tests"). */
+export function statusWithSubtests(own: Status, { crashed, failed, missing }: TestCounts): Status {
   if (crashed > 0) return 'crashed'
   if (isBad(own)) return own
   return failed + missing > 0 ? 'failed' : own
 }
 
-/** Bounded text in a string of its own: a slice would keep the whole chunk of input alive. */
-export function copy(text: string): string {
+/** Text cut to its limit, as a new string: a slice would keep the whole chunk of input in memory. */
+export function copyText(text: string): string {
   return Buffer.from(text.slice(0, LIMITS.text), 'utf16le').toString('utf16le')
 }
 
-/** Adds a line to a log whose last lines matter. */
+/** Adds a line to a log of which the last lines are kept. */
 export function keepLine(log: string[], line: string): void {
   log.push(line)
   if (log.length >= 4 * LIMITS.lines) log.splice(0, log.length - LIMITS.lines)
@@ -84,42 +82,51 @@ export function keepLine(log: string[], line: string): void {
 
 export const plural = (number: number, what: string) => `${number} ${what}${number === 1 ? '' : 's'}`
 
-/** Collects nodes and errors within LIMITS. */
-export function ledger() {
-  const errors: string[] = []
-  let unsaid = 0
-  let listed = 0
-  let logged = 0
+/** A test without its log. */
+export type TestWithoutLog = Omit<TestNode, 'log'>
 
-  function error(test: string | undefined, sentence: string): void {
-    const text = copy(test ? `${test}: ${sentence}` : sentence)
-    if (errors.at(-1) === text) return
-    if (errors.length < LIMITS.errors) errors.push(text)
-    else unsaid += 1
+/** Collects tests and errors within LIMITS. */
+export class ReportBuilder {
+  private readonly messages: string[] = []
+  private omittedErrors = 0
+  private tests = 0
+  /** characters of all logs */
+  private logSize = 0
+
+  /** Records an error of the KTAP itself. `test` is the name of the test that it is in. */
+  error(test: string | undefined, sentence: string): void {
+    const text = copyText(test ? `${test}: ${sentence}` : sentence)
+    if (this.messages.at(-1) === text) return
+    if (this.messages.length < LIMITS.errors) this.messages.push(text)
+    else this.omittedErrors += 1
   }
 
-  function logOf(lines: readonly string[], status: Status): string[] {
-    if (logged > (status === 'passed' ? LIMITS.passedLogs : LIMITS.logs)) return []
-    const log = lines.slice(-LIMITS.lines).map(copy)
-    for (const line of log) logged += line.length
+  errors(): string[] {
+    if (this.omittedErrors === 0) return this.messages
+    return [...this.messages, `And ${plural(this.omittedErrors, 'error')} more.`]
+  }
+
+  /** Adds a test to `tests`; `lines` is its log. */
+  addTest(
+    tests: TestNode[],
+    { name, status, reason, subtests }: TestWithoutLog,
+    lines: readonly string[],
+  ): void {
+    const most = LIMITS.tests + (isBad(status) ? LIMITS.failures : 0)
+    // without their parent the subtests would be lost too
+    if (this.tests >= most && subtests.length === 0) {
+      this.error(undefined, `Tests after the first ${LIMITS.tests} are counted, but not all are listed.`)
+      return
+    }
+    this.tests += 1
+    const optional = reason ? { reason: copyText(reason) } : {}
+    tests.push({ name: copyText(name), status, ...optional, log: this.logOf(lines, status), subtests })
+  }
+
+  private logOf(lines: readonly string[], status: Status): string[] {
+    if (this.logSize > (status === 'passed' ? LIMITS.passedLogs : LIMITS.logs)) return []
+    const log = lines.slice(-LIMITS.lines).map(copyText)
+    for (const line of log) this.logSize += line.length
     return log
-  }
-
-  return {
-    error,
-    errors: () => (unsaid > 0 ? [...errors, `And ${plural(unsaid, 'error')} more.`] : errors),
-    /** Adds a node, of which `lines` is the log. */
-    list(nodes: TestNode[], facts: Omit<TestNode, 'log'>, lines: readonly string[]): void {
-      const { name, status, reason, subtests } = facts
-      const room = LIMITS.tests + (isBad(status) ? LIMITS.failures : 0)
-      // without their parent the subtests would be lost too
-      if (listed >= room && subtests.length === 0) {
-        error(undefined, `Tests after the first ${LIMITS.tests} are counted, but not all are listed.`)
-        return
-      }
-      listed += 1
-      const said = reason ? { reason: copy(reason) } : {}
-      nodes.push({ name: copy(name), status, ...said, log: logOf(lines, status), subtests })
-    },
   }
 }

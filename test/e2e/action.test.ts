@@ -4,16 +4,9 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { ANSWERS, type ResultsService, startResultsService } from '../harness/results.js'
 import { makeStep, NODES, type Step } from '../harness/runner.js'
-import { CACHE, scratch } from '../kc.js'
+import { emptyCache, scratch } from '../kc.js'
+import { type KernelName, kernelFor, kernelInputs } from '../kernels.js'
 import { git, tinyKernel } from '../repository.js'
-
-const KERNEL = {
-  release: 'distro',
-  ref: '6.12',
-  config: 'test\nubsan\nkvm-host',
-  'skip-build': 'true',
-  accel: 'tcg',
-}
 
 let service: ResultsService
 const steps: Step[] = []
@@ -25,12 +18,27 @@ afterEach(() => {
   for (const step of steps.splice(0)) step.remove()
 })
 
-function step(node: keyof typeof NODES, inputs: Record<string, string>, env: NodeJS.ProcessEnv = {}): Step {
+type Inputs = Record<string, string>
+
+function step(node: keyof typeof NODES, inputs: Inputs, env: NodeJS.ProcessEnv = {}): Step {
   const made = makeStep(node, inputs, {
     env: { ACTIONS_RESULTS_URL: service.url, ACTIONS_RUNTIME_TOKEN: service.token, ...env },
   })
   steps.push(made)
   return made
+}
+
+/** A step that boots a kernel of the tests. */
+async function bootStep(
+  inputs: Inputs,
+  { node = 'node24' as keyof typeof NODES, kernel = 'tiny' as KernelName } = {},
+): Promise<Step> {
+  const cache = await kernelFor(kernel)
+  return step(
+    node,
+    { ...kernelInputs(kernel), 'skip-build': 'true', accel: 'tcg', ...inputs },
+    { KERNELCRAFT_CACHE: cache },
+  )
 }
 
 /** Names of the files in an uploaded zip. */
@@ -45,10 +53,11 @@ function namesIn(zip: Buffer, at: string): string[] {
     .filter(Boolean)
 }
 
-describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
-  it('a passing run: outputs, summary, artifact, groups', async () => {
+it.each(Object.keys(NODES) as (keyof typeof NODES)[])(
+  'a passing run on %s: outputs, summary, artifact, groups',
+  async node => {
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the shell's
-    const one = step(node, { ...KERNEL, run: 'uname -r\necho "token: ${GITHUB_TOKEN-none}"\n' })
+    const one = await bootStep({ run: 'uname -r\necho "token: ${GITHUB_TOKEN-none}"\n' }, { node })
     const end = await one.main()
     expect(end.log).toContain('token: none')
     expect(end.status).toBe(0)
@@ -72,8 +81,10 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
     const count = service.artifacts.length
     expect((await one.post()).status).toBe(0)
     expect(service.artifacts.length).toBe(count)
-  })
+  },
+)
 
+describe('a step', () => {
   it('what a step before has patched is built, and a tree by name changes nothing of the checkout', async () => {
     const place = scratch('patched')
     try {
@@ -81,8 +92,8 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
       const shas = tinyKernel(origin)
       git(place, 'clone', '-q', origin, checkout)
       writeFileSync(join(checkout, 'marker'), 'marker of a patch\n')
-      const env = { HOME: place, KERNELCRAFT_CACHE: CACHE }
-      const end = await step(node, { path: checkout, run: 'true' }, env).main()
+      const env = { HOME: place, KERNELCRAFT_CACHE: emptyCache() }
+      const end = await step('node24', { path: checkout, run: 'true' }, env).main()
       const result = JSON.parse(readFileSync(end.outputs.result ?? '', 'utf8'))
       expect(end.outputs).toMatchObject({ verdict: 'config-failed', sha: shas[3] })
       expect(result.source.dirty).toBe(true)
@@ -90,7 +101,7 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
       expect(end.summary).toContain(`${shas[3]?.slice(0, 12)}+dirty`)
 
       writeFileSync(join(checkout, '.kernelcraft.json'), '{"defaults": {"cpus": 0}}')
-      const refused = await step(node, { path: checkout, run: 'true' }, env).main()
+      const refused = await step('node24', { path: checkout, run: 'true' }, env).main()
       expect(refused.commands).toContainEqual(
         expect.objectContaining({
           command: 'error',
@@ -99,9 +110,9 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
       )
       rmSync(join(checkout, '.kernelcraft.json'))
       const before = readdirSync(join(checkout, '.git'))
-      await step(node, { path: checkout, release: 'mainlien', run: 'true' }, env).main()
+      await step('node24', { path: checkout, release: 'mainlien', run: 'true' }, env).main()
       await step(
-        node,
+        'node24',
         { path: checkout, release: `file://${origin}`, ref: 'v6.12.1', run: 'true' },
         env,
       ).main()
@@ -114,14 +125,14 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
   })
 
   it('a failing test fails the step and uploads all the same', async () => {
-    const end = await step(node, { ...KERNEL, run: 'echo about to fail\nfalse\necho not reached' }).main()
+    const end = await (await bootStep({ run: 'echo about to fail\nfalse\necho not reached' })).main()
     expect(end.status).toBe(1)
     expect(end.outputs).toMatchObject({ verdict: 'test-failed', 'exit-code': '1' })
     expect(end.log).not.toContain('not reached')
     expect(end.commands).toContainEqual(
       expect.objectContaining({
         command: 'error',
-        message: 'KernelCraft: test-failed: The commands ended with status 1.',
+        message: expect.stringMatching(/^KernelCraft: test-failed: .*status 1\.$/),
       }),
     )
     expect(end.outputs['artifact-id']).toMatch(/^\d+$/)
@@ -129,10 +140,10 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
 
   it('a splat: annotation, title and fingerprint, decoded stack, and with a vmcore what opens it', async () => {
     const provoke = 'echo BUG > /sys/kernel/debug/provoke-crash/DIRECT &\nsleep 2'
-    const one = step(node, {
-      ...{ ...KERNEL, vmcore: 'always', run: provoke },
-      ...{ 'retention-days': '9', 'vmcore-retention-days': '2' },
-    })
+    const one = await bootStep(
+      { vmcore: 'always', run: provoke, 'retention-days': '9', 'vmcore-retention-days': '2' },
+      { kernel: 'minimal' },
+    )
     const end = await one.main()
     expect(end.status).toBe(1)
     expect(end.outputs).toMatchObject({ verdict: 'splat', title: 'kernel BUG in lkdtm_BUG' })
@@ -172,8 +183,8 @@ describe.each(Object.keys(NODES) as (keyof typeof NODES)[])('on %s', node => {
 
   it('what the guest prints is never a workflow command', async () => {
     const evil = `echo "::set-output name=verdict::forged"; echo "::error::forged"; printf '::warning::no newline'
-echo "::stop-commands::x" >&2; printf '\\r::error::carriage'; echo; echo "::add-mask::6.12"; printf '::endgroup::'`
-    const end = await step(node, { ...KERNEL, run: evil }).main()
+echo "::stop-commands::x" >&2; printf 'progress\\r::error::carriage\\r'; echo; echo "text ##[error]older form"; echo "::add-mask::6.12"; printf '::endgroup::'`
+    const end = await (await bootStep({ run: evil })).main()
     expect(end.outputs.verdict).toBe('passed')
     expect(end.log).toContain('::error::forged')
     // groups are ours; debug lines and the mask of its signature are the artifact client's
@@ -186,7 +197,7 @@ echo "::stop-commands::x" >&2; printf '\\r::error::carriage'; echo; echo "::add-
 })
 
 it('a cancelled step stops the guest in time, and post uploads what there is', async () => {
-  const one = step('node24', { ...KERNEL, run: 'echo "up and running"; sleep 1000' })
+  const one = await bootStep({ run: 'echo "up and running"; sleep 1000' })
   let cancelled = 0
   const end = await one.main((line, kill) => {
     if (!line.includes('up and running') || cancelled > 0) return
@@ -202,7 +213,7 @@ it('a cancelled step stops the guest in time, and post uploads what there is', a
 })
 
 it('a step that was killed is cleaned up by post, and its console is kept', async () => {
-  const one = step('node24', { ...KERNEL, run: 'echo "up and running"; sleep 1000' })
+  const one = await bootStep({ run: 'echo "up and running"; sleep 1000' })
   await one.main((line, kill) => {
     if (line.includes('up and running')) kill('SIGKILL')
   })
@@ -216,7 +227,7 @@ it('a step that was killed is cleaned up by post, and its console is kept', asyn
 
 it('an artifact service that fails does not change the verdict', async () => {
   service.faults = [{ on: 'any', does: ANSWERS.unreadable, times: 1000 }]
-  const end = await step('node24', { ...KERNEL, run: 'true' }).main()
+  const end = await (await bootStep({ run: 'true' })).main()
   service.faults = []
   expect(end.status).toBe(0)
   expect(end.outputs.verdict).toBe('passed')
@@ -224,9 +235,9 @@ it('an artifact service that fails does not change the verdict', async () => {
 })
 
 it.each([
-  [{ ...KERNEL, run: '' }, /^run is empty/],
-  [{ ...KERNEL, run: 'true', memory: '12x' }, /^memory is "12x"/],
-  [{ ...KERNEL, run: 'true', 'retention-days': '0' }, /^retention-days/],
+  [{ run: '' }, /^run is empty/],
+  [{ run: 'true', memory: '12x' }, /^memory is "12x"/],
+  [{ run: 'true', 'retention-days': '0' }, /^retention-days/],
 ])('bad input %#: one sentence, no work', async (inputs, sentence) => {
   const one = step('node20', inputs)
   const end = await one.main()
@@ -239,13 +250,13 @@ it.each([
   expect(await one.post()).toMatchObject({ status: 0, log: '' })
 })
 
-it('an unknown input is told with the nearest name', async () => {
-  const end = await step('node20', { ...KERNEL, run: 'true', 'boot-timeot': '5m' }).main()
-  expect(end.status).toBe(0)
+it('an unknown input is reported with the nearest name', async () => {
+  const end = await step('node20', { release: 'nowhere', run: 'true', 'boot-timeot': '5m' }).main()
+  expect(end.outputs.verdict).toBe('source-failed')
   expect(end.commands).toContainEqual(
     expect.objectContaining({
       command: 'warning',
-      message: 'There is no input "boot-timeot"; did you mean boot-timeout?',
+      message: expect.stringMatching(/"boot-timeot".*boot-timeout/),
     }),
   )
 })

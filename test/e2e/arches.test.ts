@@ -1,59 +1,77 @@
+import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { archOf } from '../../src/arch.js'
-import { SMALL_ARCHES, SMALL_CACHE, smallGuest, smallKernel } from '../arches.js'
-import { KC, ROOT } from '../kc.js'
+import { bootWords, DRGN, guest, KC, kc, ROOT, scratch } from '../kc.js'
+import { KERNELS, kernelFor } from '../kernels.js'
 import { openScreen } from '../tmux.js'
 
-describe.each(SMALL_ARCHES)('--arch %s', arch => {
-  it('runs commands in a root of that architecture', async () => {
-    const end = await smallGuest(arch, ['-e', 'uname -m; id -u; awk "BEGIN { print 6 * 7 }"; exit 3'])
-    expect(end.stdout.toString(), end.stderr).toBe(`${archOf(arch).machine}\n0\n42\n`)
-    expect([end.result?.verdict, end.result?.exitCode, end.result?.kernel?.arch]).toEqual([
-      'test-failed',
+/** What each architecture's kernel is found to say; `registers`: a name of QEMU's for one of its registers. */
+const ARCHES = [
+  { arch: 'arm64', registers: /PSTATE=/ },
+  { arch: 'riscv64', registers: /mhartid/ },
+  { arch: 's390x', registers: /PSW=/ },
+  { arch: 'ppc64el', registers: /NIP / },
+] as const
+
+describe.each(ARCHES)('--arch $arch', ({ arch, registers }) => {
+  const hasDebugInfo = KERNELS[arch]['debug-info'] === 'full'
+
+  it('runs commands in a root of that architecture, and names a splat', async () => {
+    const script = `uname -m; id -un; awk "BEGIN { print 6 * 7 }"
+echo WARNING > /sys/kernel/debug/provoke-crash/DIRECT; exit 3`
+    const end = await guest(['-e', script], { kernel: arch })
+    expect(end.stdout.toString(), end.stderr).toBe(`${archOf(arch).machine}\nroot\n42\n`)
+    const { verdict, title, exitCode, kernel } = end.result ?? {}
+    expect([verdict, title, exitCode, kernel?.arch], end.stderr).toEqual([
+      'splat',
+      'WARNING in lkdtm_WARNING',
       3,
       arch,
     ])
+    const stack = end.result?.findings[0]?.stack.flatMap(({ source }) => source) ?? []
+    if (hasDebugInfo) expect(stack.map(({ file }) => file)).toContain('drivers/misc/lkdtm/bugs.c')
   })
 
-  it('knows a panic, and says why there is no vmcore', async () => {
-    const end = await smallGuest(arch, ['-e', 'echo c > /proc/sysrq-trigger'])
+  it('reports a panic, with a vmcore that drgn opens or the reason why there is none', async () => {
+    const end = await guest(['-e', 'echo c > /proc/sysrq-trigger'], { kernel: arch })
     expect([end.result?.verdict, end.result?.title], end.stderr).toEqual([
       'panic',
       'kernel panic: sysrq triggered crash',
     ])
-    expect(existsSync(join(end.runDirectory ?? '', 'vmcore'))).toBe(false)
-    expect(end.stderr).toContain('No vmcore is taken: ')
+    const directory = end.runDirectory ?? ''
+    expect(existsSync(join(directory, 'vmcore'))).toBe(archOf(arch).vmcoreinfo)
+    if (!archOf(arch).vmcoreinfo) return expect(end.stderr).toContain('No vmcore is taken: ')
+    expect(end.result?.vmcore?.buildId).toMatch(/^[0-9a-f]{40}$/)
+    const dump = ['-q', '-c', join(directory, 'vmcore'), '-s', join(directory, 'vmlinux')]
+    const stacks = execFileSync(DRGN, [...dump, join(import.meta.dirname, 'stacks.py')], { encoding: 'utf8' })
+    expect(stacks.split(/\s+/)).toContain('sysrq_handle_crash')
+    expect(readFileSync(join(directory, 'crash.txt'), 'utf8')).toContain('sysrq_handle_crash')
+    // the call that never returns is the function's last instruction: its return address is the next function's
+    expect(end.result?.findings[0]?.stack[0]?.source[0]).toMatchObject({
+      function: 'sysrq_handle_crash',
+      file: 'drivers/tty/sysrq.c',
+    })
   })
 
-  it('names a splat, with the place in the source', async () => {
-    const end = await smallGuest(arch, ['-e', 'echo WARNING > /sys/kernel/debug/provoke-crash/DIRECT'])
-    expect([end.result?.verdict, end.result?.title], end.stderr).toEqual([
-      'splat',
-      'WARNING in lkdtm_WARNING',
+  it('collects the state of a guest that hangs', async () => {
+    const end = await guest(['--run-timeout', '3', '-e', 'sleep 1000'], { kernel: arch })
+    expect([end.result?.verdict, end.result?.vmcore !== undefined], end.stderr).toEqual([
+      'hang',
+      archOf(arch).vmcoreinfo,
     ])
-    const stack = end.result?.findings[0]?.stack.flatMap(({ source }) => source) ?? []
-    expect(stack.map(({ file }) => file)).toContain('drivers/misc/lkdtm/bugs.c')
-  })
-
-  it('asks a guest that hangs what it is doing', async () => {
-    const end = await smallGuest(arch, ['--run-timeout', '5', '-e', 'sleep 1000'])
-    expect(end.result?.verdict, end.stderr).toBe('hang')
     const console = readFileSync(join(end.runDirectory ?? '', 'console.log'), 'latin1')
     expect(console).toMatch(/sysrq: Show Memory/)
-    // each line once, though nobody reads the console
+    // each line once, though the console is not read
     expect(console.match(/\] Linux version/g)).toHaveLength(1)
-    expect(readFileSync(join(end.runDirectory ?? '', 'registers.txt'), 'utf8')).not.toBe('')
+    expect(readFileSync(join(end.runDirectory ?? '', 'registers.txt'), 'utf8')).toMatch(registers)
   })
 
   it('opens a shell on a terminal', async () => {
-    const words = [process.execPath, KC, ...smallKernel(arch), '-s', '--cwd', '/usr']
-    const screen = openScreen(ROOT, {
-      columns: 120,
-      rows: 30,
-      env: { KERNELCRAFT_CACHE: SMALL_CACHE, PS1: 'host$ ' },
-    })
+    const env = { KERNELCRAFT_CACHE: await kernelFor(arch), PS1: 'host$ ' }
+    const words = [process.execPath, KC, ...bootWords(arch), '--cwd', '/usr']
+    const screen = openScreen(ROOT, { columns: 120, rows: 30, env })
     try {
       screen.keys(`${words.map(word => `'${word}'`).join(' ')}; echo "back with $?"`, 'Enter')
       await screen.shows(/(?::\/usr|\/usr )#/, 120)
@@ -67,4 +85,21 @@ describe.each(SMALL_ARCHES)('--arch %s', arch => {
       screen.close()
     }
   })
+})
+
+it("a root of this machine's own architecture is refused for another one", async () => {
+  const end = await kc(['-r', 'distro', '--arch', 'arm64', '-e', 'true'])
+  expect([end.status, end.stderr], end.stderr).toEqual([
+    2,
+    expect.stringContaining('kc root create --arch arm64'),
+  ])
+})
+
+it.each([
+  ['a directory with something in it', () => [ROOT], 'not empty'],
+  ['an unknown architecture', () => ['--arch', 'vax', join(scratch('x'), 'x')], 'x86_64, arm64'],
+  ['a mirror that is an option', () => ['--mirror', '--hook=x', join(scratch('x'), 'x')], '--hook=x'],
+])('kc root create refuses %s', async (_what, words, part) => {
+  const end = await kc(['root', 'create', ...words()])
+  expect([end.status, end.stderr]).toEqual([2, expect.stringContaining(part)])
 })

@@ -1,77 +1,66 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { makeDebianRoot, makeRoot, SMALL_ARCHES, SMALL_CACHE, smallKernel } from '../arches.js'
-import {
-  ARM64_KERNEL,
-  ARM64_ROOT,
-  CACHE,
-  guest,
-  KASAN_CACHE,
-  KASAN_KERNEL,
-  KERNEL,
-  kc,
-  OLD_KERNEL,
-  shareRooms,
-} from '../kc.js'
+import { delimiter, join } from 'node:path'
+import { linkShared, removeStaleFiles, SHARED } from '../cache.js'
+import { runKc } from '../process.js'
 
-/** Builds the kernels that the e2e tests boot, once. */
-export default async function setup(): Promise<void> {
-  // each project of vitest.config.ts asks for it, and nothing has changed since the first did
-  if (process.env.KERNELCRAFT_TESTS_READY) return
-  for (const words of [[], ...['arm64', ...SMALL_ARCHES].map(arch => ['--arch', arch])]) {
-    const ready = await kc(['doctor', '--install', ...words])
-    if (ready.status !== 0) throw new Error(`kc doctor --install: ${ready.stdout}${ready.stderr}`)
+/** Debian's packages for programs that tests talk to, beside those that `kc doctor` installs. */
+const PROGRAMS: Readonly<Record<string, string>> = {
+  sshd: 'openssh-server',
+  tmux: 'tmux',
+  zsh: 'zsh',
+  fish: 'fish',
+  mandoc: 'mandoc',
+  pkill: 'procps',
+  flock: 'util-linux',
+  bzip2: 'bzip2',
+  newuidmap: 'uidmap',
+}
+
+/** Files that packages without a program of their own bring. */
+const FILES: Readonly<Record<string, string>> = {
+  '/usr/riscv64-linux-gnu/include/stdio.h': 'libc6-dev-riscv64-cross',
+  '/usr/src/linux-source-6.12.tar.xz': 'linux-source-6.12',
+}
+
+const ARCHES = ['x86_64', 'arm64', 'riscv64', 's390x', 'ppc64el']
+
+const PATHS = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin']
+const missingPackages = (nightly: boolean) => [
+  ...Object.entries(PROGRAMS)
+    .filter(([program]) => !PATHS.some(path => existsSync(join(path, program))))
+    .map(([, name]) => name),
+  ...Object.entries({
+    ...FILES,
+    ...(nightly ? { '/usr/src/linux-source-6.1.tar.xz': 'linux-source-6.1' } : {}),
+  })
+    .filter(([path]) => !existsSync(path))
+    .map(([, name]) => name),
+]
+
+function install(packages: readonly string[]): void {
+  if (packages.length === 0) return
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  try {
+    for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]])
+      execFileSync('apt-get', ['-q', ...args], { env, stdio: 'pipe' })
+  } catch {
+    throw new Error(`The tests need the packages ${packages.join(', ')}, and apt-get could not install them.`)
   }
-  // both sources that the tests configure; the newest alone is what doctor installs
-  const sources = ['6.12', '6.1'].filter(series => !existsSync(`/usr/src/linux-source-${series}.tar.xz`))
-  // what tests talk to: an sshd, shells that complete, a reader of manual pages
-  const programs = {
-    sshd: 'openssh-server',
-    tmux: 'tmux',
-    zsh: 'zsh',
-    fish: 'fish',
-    mandoc: 'mandoc',
-    pkill: 'procps',
+}
+
+/** Makes the machine able to run the tests. Kernels and roots are made when the first test asks for them. */
+export default async function setup(project: { config: { name?: string } }): Promise<void> {
+  const nightly = project.config.name === 'nightly'
+  if (process.getuid?.() !== 0)
+    throw new Error(
+      'The end-to-end tests mount file systems and add users: run them as root (sudo -E npm run e2e).',
+    )
+  removeStaleFiles()
+  install(missingPackages(nightly))
+  linkShared(SHARED, [])
+  for (const arch of ARCHES) {
+    const end = await runKc(['doctor', '--install', '--arch', arch], { env: { KERNELCRAFT_CACHE: SHARED } })
+    if (end.status !== 0) throw new Error(`kc doctor --install --arch ${arch}: ${end.stdout}${end.stderr}`)
   }
-  const missing = Object.entries(programs).filter(
-    ([program]) => !existsSync(`/usr/bin/${program}`) && !existsSync(`/usr/sbin/${program}`),
-  )
-  const packages = [
-    ...sources.map(series => `linux-source-${series}`),
-    ...missing.map(([, name]) => name),
-    // for kc root without root rights
-    ...(existsSync('/usr/bin/newuidmap') ? [] : ['uidmap']),
-    // for a busybox of an architecture that this release of Debian does not have
-    ...(existsSync('/usr/riscv64-linux-gnu/include/stdio.h') ? [] : ['libc6-dev-riscv64-cross']),
-    ...(existsSync('/usr/bin/bzip2') || existsSync('/bin/bzip2') ? [] : ['bzip2']),
-  ]
-  const apt = (...words: string[]) =>
-    execFileSync('apt-get', words, {
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      stdio: 'inherit',
-    })
-  if (packages.length > 0) {
-    apt('update', '-q')
-    apt('install', '-y', '--no-install-recommends', ...packages)
-  }
-  // what is the same for all kernels is shared
-  for (const cache of [KASAN_CACHE, SMALL_CACHE]) shareRooms(cache)
-  for (const arch of SMALL_ARCHES) await makeRoot(arch)
-  await makeDebianRoot('arm64', ARM64_ROOT)
-  const kernels = [
-    [KERNEL, CACHE],
-    [OLD_KERNEL, CACHE],
-    [KASAN_KERNEL, KASAN_CACHE],
-    [ARM64_KERNEL, CACHE],
-    ...SMALL_ARCHES.map(arch => [smallKernel(arch), SMALL_CACHE] as const),
-  ] as const
-  for (const [kernel, cache] of kernels) {
-    const built = await kc([...kernel, '--accel', 'tcg', '-e', 'true'], { env: { KERNELCRAFT_CACHE: cache } })
-    if (built.status !== 0) throw new Error(`the e2e kernel ${kernel.join(' ')}: ${built.stderr}`)
-    console.info(`${kernel.join(' ')}: ${built.result?.seconds.toFixed(0)} s`)
-  }
-  const again = await guest(['-e', 'uname -r'])
-  if (!/^6\.12\.\d+-rc\n$/.test(again.stdout.toString()))
-    throw new Error(`unexpected kernel: ${again.stdout}`)
-  process.env.KERNELCRAFT_TESTS_READY = '1'
 }

@@ -1,11 +1,16 @@
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { toJunit } from '../../src/report/junit.js'
 import { ktapParser } from '../../src/triage/ktap.js'
 import type { TestNode, TestReport } from '../../src/triage/tests.js'
-import { CACHE, ROOT, scratch } from '../kc.js'
+import { DISTRO_REPOSITORY, ROOT } from '../cache.js'
+import { buildKernel } from '../kernels.js'
+
+// the tree comes with the first kernel that is built from it
+if (!existsSync(DISTRO_REPOSITORY)) await buildKernel('tiny')
 
 /** What the kernel's own parser says of a log. */
 interface Said {
@@ -147,10 +152,10 @@ function inItsWords(report: TestReport | undefined): Said {
 }
 
 describe('KTAP as the kernel reads it', () => {
-  const directory = scratch('ktap')
+  const directory = mkdtempSync(join(tmpdir(), 'kernelcraft-ktap-'))
   const archive = execFileSync(
     'git',
-    ['--git-dir', join(CACHE, 'trees', 'distro.git'), 'archive', '6.12', 'tools/testing/kunit'],
+    ['--git-dir', DISTRO_REPOSITORY, 'archive', '6.12', 'tools/testing/kunit'],
     { maxBuffer: 64 * 1024 * 1024 },
   )
   execFileSync('tar', ['-x', '-C', directory], { input: archive })
@@ -173,7 +178,7 @@ describe('KTAP as the kernel reads it', () => {
   it.each(logs)('%s', name => {
     const path = join(kunit, 'test_data', name)
     const { why, ...difference } = DIFFERENCES[name] ?? { why: '' }
-    // expect says what differs: a difference that is gone is told too
+    // expect says what differs: a difference that is gone fails, too
     expect({ ...said[path], ...difference }, why).toEqual(inItsWords(parse(path)))
     for (const key of Object.keys(difference) as (keyof Said)[])
       expect(said[path]?.[key], `${name} differs no more in ${key}`).not.toEqual(difference[key])

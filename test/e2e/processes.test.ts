@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { guest, KERNEL, kc, startKc } from '../kc.js'
-
-const START = [...KERNEL, '-s', '--accel', 'tcg', '-e', 'echo running >&2; while :; do sleep 1; done']
+import { type Ended, emptyCache, guest, kc, startGuest, startKc } from '../kc.js'
+import { kernelWords } from '../kernels.js'
 
 /** PIDs of all processes of the run, by the variable that each of them carries. */
 function processesOf(runDirectory: string): number[] {
@@ -28,27 +29,10 @@ async function gone(runDirectory: string, seconds: number): Promise<number[]> {
   return left
 }
 
-function runDirectoryOf(stderr: string): string {
-  return /results: (.*)/.exec(stderr)?.[1] ?? ''
-}
-
 async function startAndWait() {
-  const started = startKc(START)
-  let directory = ''
-  await started.saw('results: ')
-  await started.saw('running')
-  for (const pid of [started.pid]) {
-    // QEMU and virtme-run are children of kc's: the run directory is in their environment
-    const children = readdirSync('/proc').filter(name => /^\d+$/.test(name))
-    for (const child of children) {
-      try {
-        const found = /KERNELCRAFT_RUN=([^\0]*)/.exec(readFileSync(`/proc/${child}/environ`, 'latin1'))?.[1]
-        if (found && Number(child) !== pid) directory = found
-      } catch {
-        // gone, or not ours
-      }
-    }
-  }
+  const started = await startGuest(['-e', 'echo running >&2; while :; do sleep 1; done'])
+  await started.saw('running\n')
+  const directory = await started.runDirectory()
   expect(processesOf(directory).length).toBeGreaterThanOrEqual(2)
   return { ...started, directory }
 }
@@ -61,7 +45,6 @@ it.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
     const end = await ended
     expect(end.status).toBe(130)
     expect(end.result?.verdict).toBe('cancelled')
-    expect(runDirectoryOf(end.stderr)).toBe(directory)
     expect(processesOf(directory)).toEqual([])
   },
 )
@@ -100,35 +83,27 @@ it('a guest whose guard was killed too is ended at the next start', async () => 
   expect(processesOf(directory)).toEqual([])
 })
 
-it('a SIGTERM during a build ends make and the compilers', async () => {
-  const started = startKc([
-    '-r',
-    'distro',
-    '-c',
-    '6.12',
-    '--configitem',
-    'CONFIG_LOCALVERSION="-unique"',
-    '--configitem',
-    `CONFIG_DEFAULT_HOSTNAME="${process.pid}"`,
-    '--ccache',
-    'false',
-    '-e',
-    'true',
-  ])
-  await started.saw('==> Build')
-  await new Promise(resolve => setTimeout(resolve, 4000))
+it('a SIGTERM during a build ends make and the compilers, and the next run completes what was left half done', async () => {
+  const words = [...kernelWords('tiny'), '--kernel-cache', 'false', '--localversion', `-${process.pid}`]
+  const started = startKc([...words, '--ccache', 'false', '-e', 'true'])
+  // the first objects are there
+  const log = join(await started.runDirectory(), 'build.log')
+  while (!existsSync(log) || !/^ {2}CC +\S/m.test(readFileSync(log, 'utf8'))) await pause(100)
   process.kill(started.pid, 'SIGTERM')
-  const end = await started.ended
+  const end: Ended = await started.ended
   expect(end.result?.verdict).toBe('cancelled')
+  // the workspace lies in this file's own cache directory
+  const workspace = emptyCache()
   const compilers = readdirSync('/proc').filter(name => {
     try {
-      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'latin1').includes('.out-x86_64')
+      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'latin1').includes(workspace)
     } catch {
       return false
     }
   })
   expect(compilers).toEqual([])
-  // the next run mends what was left half done
-  const next = await kc([...KERNEL, '--accel', 'tcg', '-e', 'uname -r'])
-  expect(next.stdout.toString()).toMatch(/^6\.12\.\d+-rc\n$/)
+  const next = await kc([...words, '--accel', 'tcg', '-e', 'uname -r'])
+  expect(next.stdout.toString(), next.stderr).toBe(
+    `6.12.${/6\.12\.(\d+)/.exec(next.stdout.toString())?.[1]}-${process.pid}\n`,
+  )
 })

@@ -6,8 +6,11 @@ import { stripVTControlCharacters } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { SHELLS, VERBS } from '../../src/commands/verbs.js'
 import { optionsOf } from '../../src/request/options.js'
-import { KC, KERNEL, kc, startKc } from '../kc.js'
+import { KC, kc, kcWith, startGuest } from '../kc.js'
+import { kernelFor } from '../kernels.js'
 
+/** the cache directory that a completion finds guests in */
+let cache = ''
 const here = mkdtempSync(join(tmpdir(), 'kernelcraft-terminal-'))
 const file = (shell: string) => join(here, `kc.${shell}`)
 beforeAll(async () => {
@@ -20,7 +23,7 @@ const run = (program: string, ...args: string[]) =>
   execFileSync(program, args, {
     ...{ encoding: 'utf8', cwd: here, timeout: 60_000 },
     // the completion asks kc for what changes
-    env: { ...process.env, PATH: `${here}:${process.env.PATH}` },
+    env: { ...process.env, PATH: `${here}:${process.env.PATH}`, KERNELCRAFT_CACHE: cache },
   })
 
 /** What each shell makes of `kc WORDS`: the words that it offers, or in zsh's case the line that it completes. */
@@ -65,9 +68,10 @@ describe.each(SHELLS)('completion for %s', shell => {
 })
 
 it('each shell knows the names of guests that run', async () => {
-  const guest = startKc([...KERNEL, '-s', '--accel', 'tcg', '-e', 'echo up >&2; sleep 60'])
+  cache = await kernelFor('tiny')
+  const guest = await startGuest(['-e', 'echo up >&2; sleep 600'])
   await guest.saw('up\n')
-  const { guests } = JSON.parse((await kc(['ps', '--json'])).stdout.toString()) as {
+  const { guests } = JSON.parse((await kcWith('tiny', ['ps', '--json'])).stdout.toString()) as {
     guests: { name: string; pid: number }[]
   }
   const { name } = guests.find(({ pid }) => pid === guest.pid) ?? { name: 'none' }
@@ -78,7 +82,7 @@ it('each shell knows the names of guests that run', async () => {
   await guest.ended
 })
 
-it('bash is silent behind --, where the words are of the guest', () =>
+it('bash offers nothing behind --, where the words are for the guest', () =>
   expect(offers.bash(['--', '--acc']).join('')).toBe(''))
 
 describe('the manual page', () => {
@@ -109,7 +113,7 @@ describe('what kc prints for programs', () => {
     expect(end.stderr).not.toContain('\x1b[')
   })
 
-  it('ends quietly when nobody reads it', () => {
+  it('ends quietly when its output is not read', () => {
     const piped = 'set -o pipefail; "$0" "$1" --help | head -n 1'
     expect(run('bash', '-c', piped, process.execPath, KC)).toMatch(/^kc: /)
   })

@@ -49,8 +49,8 @@ export type RpcName =
 
 /** Answers of the service, in its own words. */
 export const ANSWERS = {
-  internal: { kind: 'status', status: 500, code: 'internal', words: 'asked to fail' },
-  unreadable: { kind: 'status', status: 400, code: 'malformed', words: 'asked to fail' },
+  internal: { kind: 'status', status: 500, code: 'internal', words: 'a fault of the test' },
+  unreadable: { kind: 'status', status: 400, code: 'malformed', words: 'a fault of the test' },
   exists: {
     kind: 'status',
     status: 409,
@@ -166,7 +166,7 @@ export async function startResultsService(): Promise<ResultsService> {
     return answer({ code: 'bad_route', msg: method }, 404)
   }
 
-  /** A blob, or the part of it that was asked for. */
+  /** A blob, or the part of it that was requested. */
   const give = (content: Buffer, request: IncomingMessage, response: ServerResponse) => {
     const range = /bytes=(\d+)-(\d*)/.exec(
       String(request.headers.range ?? request.headers['x-ms-range'] ?? ''),

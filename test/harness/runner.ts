@@ -1,9 +1,7 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { CACHE, scratch } from '../kc.js'
-
-const ROOT = resolve(import.meta.dirname, '..', '..')
+import { join } from 'node:path'
+import { emptyCache, ROOT, scratch } from '../kc.js'
 
 /** The Node versions that run actions: `using: node20` and `node24`. */
 export const NODES = {
@@ -20,7 +18,7 @@ export interface WorkflowCommand {
 export interface StepEnd {
   status: number | null
   log: string
-  /** commands that a runner would have acted on, stop-commands respected */
+  /** commands that a runner would have acted on */
   commands: WorkflowCommand[]
   outputs: Record<string, string>
   summary: string
@@ -34,31 +32,42 @@ export interface Step {
   remove(): void
 }
 
-/** What a runner reads of a log: `::command key=value::message`, unless commands are stopped. */
+/** Commands that GitHub's runner acts on (actions/runner, ActionCommandManager); others are text. */
+const REGISTERED = new Set([
+  ...['set-output', 'set-env', 'add-path', 'add-mask', 'add-matcher', 'remove-matcher', 'save-state', 'echo'],
+  ...['debug', 'warning', 'notice', 'error', 'group', 'endgroup', 'stop-commands', 'internal-set-repo-path'],
+])
+
+/**
+ * The command in a line as GitHub's runner reads it (actions/runner, ActionCommand): `::name key=value,...::message` at
+ * its start, blanks aside, or `##[name key=value;...]message` anywhere in it.
+ */
+export function parseCommand(line: string): WorkflowCommand | undefined {
+  const start = line.trimStart()
+  const current = /^::([\w-]+)(?: (.*?))?::(.*)$/.exec(start)
+  const older = /##\[([\w-]+)(?: ([^\]]*))?\](.*)$/.exec(line)
+  const [match, separator] = current ? [current, ','] : [older, ';']
+  const [, command = '', text = '', message = ''] = match ?? []
+  const properties = Object.fromEntries(
+    text
+      .split(separator)
+      .filter(pair => pair.includes('='))
+      .map(pair => [pair.slice(0, pair.indexOf('=')).trim(), pair.slice(pair.indexOf('=') + 1)]),
+  )
+  return match ? { command, properties, message } : undefined
+}
+
+/** What a runner acts on in a log. It takes a lone carriage return for the end of a line, too (.NET's StreamReader). */
 export function parseCommands(log: string): WorkflowCommand[] {
   const found: WorkflowCommand[] = []
-  let stopped: string | undefined
-  for (const line of log.split(/\r?\n/)) {
-    const match = /^\s*::([\w-]+)(?: ([^:]*(?::(?!:)[^:]*)*))?::(.*)$/.exec(line)
-    if (stopped !== undefined) {
-      if (line.trim() === `::${stopped}::`) stopped = undefined
-      continue
-    }
-    if (!match?.[1]) continue
-    if (match[1] === 'stop-commands') {
-      stopped = match[3]
-      continue
-    }
-    const properties = Object.fromEntries(
-      (match[2] ?? '')
-        .split(',')
-        .filter(Boolean)
-        .map(pair => {
-          const equals = pair.indexOf('=')
-          return [pair.slice(0, equals).trim(), pair.slice(equals + 1)]
-        }),
-    )
-    found.push({ command: match[1], properties, message: match[3] ?? '' })
+  let token: string | undefined
+  for (const line of log.split(/\r\n|\r|\n/)) {
+    const command = parseCommand(line)
+    if (!command) continue
+    if (token !== undefined) {
+      if (command.command === token) token = undefined
+    } else if (command.command === 'stop-commands') token = command.message
+    else if (REGISTERED.has(command.command)) found.push(command)
   }
   return found
 }
@@ -77,13 +86,15 @@ function parseFile(path: string): Record<string, string> {
   return entries
 }
 
+let made = 0
+
 /** Sets up a step of the action in dist/ with these inputs. */
 export function makeStep(
   node: keyof typeof NODES,
   inputs: Record<string, string>,
   options: { env?: NodeJS.ProcessEnv; workspace?: string } = {},
 ): Step {
-  const home = scratch(`step-${node}`)
+  const home = scratch(`step-${++made}`)
   const runnerTemp = join(home, '_temp')
   mkdirSync(runnerTemp)
   const files = Object.fromEntries(
@@ -93,7 +104,7 @@ export function makeStep(
   const env: NodeJS.ProcessEnv = {
     PATH: process.env.PATH,
     HOME: process.env.HOME,
-    KERNELCRAFT_CACHE: CACHE,
+    KERNELCRAFT_CACHE: emptyCache(),
     CI: 'true',
     GITHUB_ACTIONS: 'true',
     GITHUB_SERVER_URL: 'https://github.com',
@@ -122,12 +133,12 @@ export function makeStep(
       })
       let log = ''
       const kill = (signal: NodeJS.Signals) => child.kill(signal)
-      const hear = (chunk: Buffer) => {
+      const read = (chunk: Buffer) => {
         log += chunk
         for (const line of chunk.toString().split('\n')) onLine?.(line, kill)
       }
-      child.stdout.on('data', hear)
-      child.stderr.on('data', hear)
+      child.stdout.on('data', read)
+      child.stderr.on('data', read)
       child.on('close', status =>
         done({
           status,

@@ -1,7 +1,7 @@
 import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join, normalize } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
 /** A remote storage for ccache over HTTP (ccache(1), HTTP storage backend), kept in a directory. */
@@ -19,10 +19,12 @@ export async function startCcacheStorage(directory: string): Promise<CcacheStora
   const server = createServer(async (request, response) => {
     const method = request.method ?? ''
     requests[method] = (requests[method] ?? 0) + 1
-    const path = join(directory, (request.url ?? '').replaceAll('/', '_'))
+    // ccache's own layout of a directory (ccache(1), file storage): two characters, then the rest
+    const path = join(directory, normalize(`/${request.url ?? ''}`))
     try {
       if (method === 'PUT') {
         const draft = `${path}.${drafts++}`
+        mkdirSync(dirname(path), { recursive: true })
         await pipeline(request, createWriteStream(draft))
         renameSync(draft, path)
         response.writeHead(201).end()

@@ -6,7 +6,7 @@ import { type CacheOffer, cacheEntryPath, type RemoteCaches } from '../../src/bu
 import { githubCaches, saveOffers } from '../../src/github/caches.js'
 import { ANSWERS, type ResultsService, startResultsService } from '../harness/results.js'
 
-/** The client's talk with the service, without a kernel: what is stored is a file. */
+/** GitHub's client and a service, without a kernel: what is stored is a file. */
 
 let service: ResultsService
 let home: string
@@ -25,7 +25,7 @@ beforeAll(async () => {
     RUNNER_TEMP: home,
   }))
     vi.stubEnv(name, value)
-  // while the machine is as good as new
+  // while the machine has no caches of its own
   caches = githubCaches(process.env, '', () => {})
 })
 afterAll(async () => {
@@ -41,7 +41,7 @@ beforeEach(() => {
   }
 })
 
-/** What is written to the job log meanwhile. */
+/** What `work` writes to the job log. */
 async function logOf(work: () => Promise<unknown>): Promise<string> {
   let log = ''
   const { write } = process.stdout
@@ -64,7 +64,7 @@ describe("GitHub's cache", () => {
     await logOf(() => saveOffers(offers))
     expect(service.caches.map(({ finalized }) => finalized)).toEqual([true, true])
     const again = await logOf(() => saveOffers(offers))
-    expect(again.match(/is there already/g)).toHaveLength(2)
+    expect(again.match(/already exists/g)).toHaveLength(2)
     expect(service.caches).toHaveLength(2)
   })
 

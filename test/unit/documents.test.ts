@@ -39,7 +39,7 @@ function anchors(path: string): string[] {
   )
 }
 
-/** What is wrong with a link of a document; undefined if it leads somewhere, or out of the project. */
+/** The fault of a link of a document; undefined if its target exists, or is outside of the project. */
 function wrongLink(from: string, href: string): string | undefined {
   if (/^[a-z]+:/.test(href)) return undefined
   const [path = '', anchor] = href.split('#')
@@ -59,7 +59,7 @@ it('documents are found', () => {
 })
 
 describe('links', () => {
-  it('all lead somewhere', () => {
+  it('all have a target', () => {
     expect(links.length).toBeGreaterThan(40)
     expect(links.flatMap(([path, href]) => wrongLink(path, href) ?? [])).toEqual([])
   })
@@ -76,14 +76,14 @@ interface Used {
   with?: Record<string, unknown>
 }
 
-/** Steps within a piece of YAML, wherever they are. */
+/** All steps within a piece of YAML, at any depth. */
 function stepsIn(value: unknown): Used[] {
   if (typeof value !== 'object' || value === null) return []
   const here = 'uses' in value ? [value as Used] : []
   return [...here, ...Object.values(value).flatMap(stepsIn)]
 }
 
-describe('examples within the text', () => {
+describe('examples in the documents', () => {
   const steps = documents.flatMap(({ path, tokens }) =>
     tokens
       .filter(token => token.type === 'code' && token.lang === 'yaml')
@@ -118,8 +118,8 @@ describe('troubleshooting', () => {
     .filter(cell => cell.startsWith('| `'))
     .flatMap(cell => [...cell.matchAll(/`([^`]+)`/g)].map(match => match[1] ?? ''))
 
-  it('quotes what is really said', () => {
-    // verdicts and settings are no sentences
+  it('quotes messages of the source', () => {
+    // verdicts and settings are not messages
     const sentences = quoted.filter(text => text.includes(' ') && !/^\w+: \w+$/.test(text))
     expect(sentences.length).toBeGreaterThan(20)
     expect(sentences.filter(text => !sources.includes(text) && !text.startsWith('No space left'))).toEqual([])

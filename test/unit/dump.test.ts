@@ -30,7 +30,7 @@ const pair = (offset: bigint, size: bigint) => {
 const piece = (offset: number, data: Buffer) =>
   Buffer.concat([pair(BigInt(offset), BigInt(data.length)), data])
 const END = pair(-1n, -1n)
-const head = () => {
+const header = () => {
   const bytes = Buffer.alloc(4096)
   bytes.write('makedumpfile')
   return bytes
@@ -39,7 +39,7 @@ const head = () => {
 const PAGE = 4096
 const RELEASE = '6.12.0-rc'
 
-/** A dump of two pages, as QEMU writes it: of the names only the machine. */
+/** A dump of two pages, as QEMU writes it: with the machine as the only name. */
 function kdump(vmcoreinfo = `OSRELEASE=${RELEASE}\nBUILD-ID=abcd\n`): Buffer {
   const bytes = Buffer.alloc(6 * PAGE + 100)
   bytes.write('KDUMP   ')
@@ -58,22 +58,22 @@ function kdump(vmcoreinfo = `OSRELEASE=${RELEASE}\nBUILD-ID=abcd\n`): Buffer {
   return bytes
 }
 
-/** In two pieces, the later one first. */
+/** The flattened form, in two pieces of which the second comes first. */
 function flattened(plain = kdump()): Buffer {
-  return Buffer.concat([head(), piece(PAGE, plain.subarray(PAGE)), piece(0, plain.subarray(0, PAGE)), END])
+  return Buffer.concat([header(), piece(PAGE, plain.subarray(PAGE)), piece(0, plain.subarray(0, PAGE)), END])
 }
 
 describe('the flattened format', () => {
-  const MOST = 1 << 24
-  const rearranged = async (bytes: Buffer, most = MOST) => {
+  const MAX_BYTES = 1 << 24
+  const unflattened = async (bytes: Buffer, maxBytes = MAX_BYTES) => {
     const from = join(directory, 'flat')
     const to = join(directory, 'plain')
     await writeFile(from, bytes)
-    const size = await unflatten(from, to, most)
+    const size = await unflatten(from, to, maxBytes)
     return { size, bytes: await readFile(to) }
   }
 
-  it('is told from the plain one', async () => {
+  it('is distinguished from the plain one', async () => {
     const path = join(directory, 'x')
     for (const [bytes, expected] of [
       [flattened(), true],
@@ -85,65 +85,65 @@ describe('the flattened format', () => {
     }
   })
 
-  it('is rearranged, pieces in any order and larger than the window', async () => {
+  it('is unflattened, with pieces in any order and larger than the buffer', async () => {
     const plain = Buffer.alloc(3_000_000, 7)
     kdump().copy(plain)
     const flat = Buffer.concat([
-      head(),
+      header(),
       piece(2_500_000, plain.subarray(2_500_000)),
       piece(1_000, plain.subarray(1_000, 2_500_000)),
       piece(0, plain.subarray(0, 1_000)),
       END,
     ])
-    const { size, bytes } = await rearranged(flat)
+    const { size, bytes } = await unflattened(flat)
     expect([size, bytes.equals(plain)]).toEqual([plain.length, true])
   })
 
   const whole = flattened()
   it.each([
     ['without its signature', Buffer.concat([Buffer.alloc(4096), whole.subarray(4096)]), /no signature/],
-    ['cut off in a piece', whole.subarray(0, 9000), /middle of a piece/],
-    ['cut off in a head', whole.subarray(0, -3), /middle of a head/],
-    ['without its end mark', whole.subarray(0, -16), /middle of a head/],
-    ['that goes on', Buffer.concat([whole, Buffer.alloc(1)]), /goes on/],
-    ['with a negative offset', Buffer.concat([head(), pair(-2n, 8n), Buffer.alloc(8), END]), /offset -2/],
-    ['with a negative size', Buffer.concat([head(), pair(0n, -8n), END]), /-8 bytes/],
-    ['with an empty piece', Buffer.concat([head(), pair(0n, 0n), END]), /0 bytes/],
-    ['with a huge offset', Buffer.concat([head(), pair(1n << 62n, 8n), Buffer.alloc(8), END]), /offset/],
-    ['of something else', Buffer.concat([head(), piece(0, Buffer.alloc(64)), END]), /no signature of kdump/],
-    ['of nothing', Buffer.concat([head(), END]), /no signature of kdump/],
+    ['truncated in a piece', whole.subarray(0, 9000), /middle of a piece/],
+    ['truncated in a header', whole.subarray(0, -3), /middle of a header/],
+    ['without its end mark', whole.subarray(0, -16), /middle of a header/],
+    ['with bytes after its end', Buffer.concat([whole, Buffer.alloc(1)]), /continues after/],
+    ['with a negative offset', Buffer.concat([header(), pair(-2n, 8n), Buffer.alloc(8), END]), /offset -2/],
+    ['with a negative size', Buffer.concat([header(), pair(0n, -8n), END]), /-8 bytes/],
+    ['with an empty piece', Buffer.concat([header(), pair(0n, 0n), END]), /0 bytes/],
+    ['with a huge offset', Buffer.concat([header(), pair(1n << 62n, 8n), Buffer.alloc(8), END]), /offset/],
+    ['of something else', Buffer.concat([header(), piece(0, Buffer.alloc(64)), END]), /no kdump signature/],
+    ['of nothing', Buffer.concat([header(), END]), /no kdump signature/],
   ])('is refused %s', async (_what, bytes, message) => {
-    await expect(rearranged(bytes)).rejects.toThrow(message)
+    await expect(unflattened(bytes)).rejects.toThrow(message)
   })
 
-  it('is refused where it is larger than it may be', async () => {
-    await expect(rearranged(whole, PAGE)).rejects.toThrow(/bytes at offset/)
+  it('is refused if it is larger than the limit', async () => {
+    await expect(unflattened(whole, PAGE)).rejects.toThrow(/bytes at offset/)
   })
 })
 
 describe('taking a dump', () => {
-  /** A QEMU that writes these bytes, and then has this status. */
+  /** A fake QEMU that writes these bytes; `over` replaces replies. */
   function qemu(bytes: Buffer, over: Record<string, (args?: Record<string, unknown>) => unknown> = {}) {
-    const asked: string[] = []
-    const answers: typeof over = {
+    const formats: string[] = []
+    const replies: typeof over = {
       'query-dump-guest-memory-capability': () => ({ formats: ['elf', 'kdump-zlib'] }),
       'dump-guest-memory': async args => {
-        asked.push(String(args?.format))
+        formats.push(String(args?.format))
         await writeFile(String(args?.protocol).replace('file:', ''), bytes, { mode: 0o400 })
         return {}
       },
       'query-dump': () => ({ status: 'completed', completed: 1, total: 1 }),
       ...over,
     }
-    const qmp: Qmp = { execute: async (command, args) => answers[command]?.(args), close: () => {} }
-    return { qmp, asked }
+    const qmp: Qmp = { execute: async (command, args) => replies[command]?.(args), close: () => {} }
+    return { qmp, formats }
   }
   const limits = { maxBytes: 1 << 24, deadline: 20, machine: 'x86_64' }
   const target = () => join(directory, 'vmcore')
 
-  it('rearranges it, fills in the names, and leaves one file', async () => {
-    const taken = await takeDump(qemu(flattened()).qmp, target(), limits)
-    expect(taken).toMatchObject({ ok: true, bytes: kdump().length })
+  it('unflattens it, fills in the names, and leaves one file', async () => {
+    const result = await takeDump(qemu(flattened()).qmp, target(), limits)
+    expect(result).toMatchObject({ ok: true, bytes: kdump().length })
     expect(await readdir(directory)).toEqual(['vmcore'])
     const bytes = await readFile(target())
     expect(bytes.subarray(PAGE)).toEqual(kdump().subarray(PAGE))
@@ -152,12 +152,12 @@ describe('taking a dump', () => {
     expect((await stat(target())).mode & 0o777).toBe(0o600)
   })
 
-  it('asks for the plain format where there is one', async () => {
-    const { qmp, asked } = qemu(kdump(), {
+  it('chooses the plain format where QEMU has it', async () => {
+    const { qmp, formats } = qemu(kdump(), {
       'query-dump-guest-memory-capability': () => ({ formats: ['kdump-zlib', 'kdump-raw-zlib'] }),
     })
     expect(await takeDump(qmp, target(), limits)).toMatchObject({ ok: true })
-    expect(asked).toEqual(['kdump-raw-zlib'])
+    expect(formats).toEqual(['kdump-raw-zlib'])
   })
 
   const refuse = () => {
@@ -166,7 +166,7 @@ describe('taking a dump', () => {
   const active = () => ({ status: 'active', completed: 1, total: 2 })
   it.each([
     ['refuses', qemu(flattened(), { 'dump-guest-memory': refuse }), {}, 'refused', false],
-    ['is gone', qemu(flattened(), { 'query-dump': refuse }), {}, 'refused', true],
+    ['has exited', qemu(flattened(), { 'query-dump': refuse }), {}, 'refused', true],
     ['fails', qemu(flattened(), { 'query-dump': () => ({ status: 'failed' }) }), {}, 'refused', false],
     [
       'has no zlib',
@@ -178,7 +178,7 @@ describe('taking a dump', () => {
     ['writes too much', qemu(Buffer.alloc(3 << 20), { 'query-dump': active }), {}, 'too-large', true],
     ['is too slow', qemu(flattened(), { 'query-dump': active }), { deadline: 0.2 }, 'deadline', true],
     [
-      'is stopped',
+      'is cancelled',
       qemu(flattened(), { 'query-dump': active }),
       { cancel: AbortSignal.abort() },
       'cancelled',
@@ -188,19 +188,19 @@ describe('taking a dump', () => {
     ['writes nonsense', qemu(Buffer.from('nonsense')), {}, 'broken', false],
     ['writes nothing', qemu(Buffer.alloc(0)), {}, 'broken', false],
   ] as const)('leaves nothing behind where QEMU %s', async (_what, { qmp }, over, failure, writing) => {
-    const taken = await takeDump(qmp, target(), {
+    const result = await takeDump(qmp, target(), {
       maxBytes: 1 << 20,
       deadline: 20,
       machine: 'x86_64',
       ...over,
     })
-    expect(taken).toMatchObject({ ok: false, failure, writing, reason: expect.stringMatching(/\w/) })
+    expect(result).toMatchObject({ ok: false, failure, writing, reason: expect.stringMatching(/\w/) })
     expect(await readdir(directory)).toEqual([])
   })
 
-  it('says what stands in the way of a file', async () => {
-    const taken = await takeDump(qemu(flattened()).qmp, join(directory, 'none', 'vmcore'), limits)
-    expect(taken).toMatchObject({ ok: false, failure: 'refused', reason: expect.stringContaining('ENOENT') })
+  it('reports why a file cannot be written', async () => {
+    const result = await takeDump(qemu(flattened()).qmp, join(directory, 'none', 'vmcore'), limits)
+    expect(result).toMatchObject({ ok: false, failure: 'refused', reason: expect.stringContaining('ENOENT') })
   })
 })
 
@@ -216,17 +216,21 @@ describe('checking a dump', () => {
     return bytes
   }
   it.each([
-    ['cut off', kdump().subarray(0, -1), /incomplete/],
-    ['cut off in its head', kdump().subarray(0, 100), /too early/],
-    ['of another format', flattened(), /no signature/],
-    ['with a senseless head', broken(bytes => bytes.writeInt32LE(-1, 432)), /no sense/],
-    ['with a senseless VMCOREINFO', broken(bytes => bytes.writeInt32LE(-1, PAGE + 40)), /no sense/],
-    ['without VMCOREINFO', broken(bytes => bytes.writeBigUInt64LE(0n, PAGE + 40)), /what kernel/],
+    ['truncated', kdump().subarray(0, -1), /incomplete/],
+    ['truncated in its header', kdump().subarray(0, 100), /too early/],
+    ['of another format', flattened(), /no kdump signature/],
+    ['with an invalid header', broken(bytes => bytes.writeInt32LE(-1, 432)), /invalid header/],
+    ['with an invalid VMCOREINFO', broken(bytes => bytes.writeInt32LE(-1, PAGE + 40)), /invalid VMCOREINFO/],
+    [
+      'without VMCOREINFO',
+      broken(bytes => bytes.writeBigUInt64LE(0n, PAGE + 40)),
+      /does not name its kernel/,
+    ],
     ['of another kernel', kdump(), /build id/],
   ])('refuses one %s', async (_what, bytes, reason) => {
     expect(await check(bytes)).toMatchObject({ ok: false, reason: expect.stringMatching(reason) })
   })
-  it('refuses one that is not there', async () => {
+  it('refuses one that does not exist', async () => {
     expect(await checkDump(join(directory, 'none'), process.execPath)).toMatchObject({ ok: false })
   })
   it('reads build ids and VMCOREINFO', () => {
@@ -239,18 +243,18 @@ describe('checking a dump', () => {
   })
 })
 
-describe("crash's words", () => {
+describe('the output of crash', () => {
   const read = (name: string) => readFile(join(FIXTURES, name), 'utf8')
-  it('show that it is older than the kernel', async () => {
-    const said = judgeCrash(await read('crash-too-old.stdout'), await read('crash-too-old.stderr'))
-    expect(said).toMatchObject({ works: false, reason: expect.stringContaining('does not understand') })
+  it('shows that it is older than the kernel', async () => {
+    const probe = judgeCrash(await read('crash-too-old.stdout'), await read('crash-too-old.stderr'))
+    expect(probe).toMatchObject({ works: false, reason: expect.stringContaining('does not understand') })
   })
-  it('show that it finds some tasks only', async () => {
-    const said = judgeCrash(await read('crash-some-tasks.stdout'), '')
-    expect(said).toMatchObject({ works: false, reason: expect.stringContaining('all tasks') })
+  it('shows that it does not find all tasks', async () => {
+    const probe = judgeCrash(await read('crash-some-tasks.stdout'), '')
+    expect(probe).toMatchObject({ works: false, reason: expect.stringContaining('all tasks') })
   })
-  it('are taken where it complains of nothing', async () => {
-    // the same, less the complaints
+  it('is accepted without errors', async () => {
+    // the same without the errors
     const text = (await read('crash-some-tasks.stdout'))
       .replace(/^(WARNING|bt): .*$/gm, '')
       .replace(/^WARNING.*$/m, '')
@@ -283,14 +287,14 @@ describe('the tree', () => {
     ['built in the tree', '/s/init/main.c', '/s/net/core/dev.c', 'net/core/dev.c'],
     ['mapped', 'init/main.c', 'net/core/dev.c', 'net/core/dev.c'],
     ['mapped, hidden', 'init/main.c', '.tmp/x.c', '.tmp/x.c'],
-    ['of a module from elsewhere', '/s/init/main.c', '/home/me/mod/x.c', '/home/me/mod/x.c'],
+    ['of a module outside of the tree', '/s/init/main.c', '/home/me/mod/x.c', '/home/me/mod/x.c'],
     ['without a root', '', '../mm/slub.c', 'mm/slub.c'],
-  ])('%s', (_what, landmark, file, expected) => {
-    expect(treeRelative(file, treeRoot(landmark))).toBe(expected)
+  ])('%s', (_what, anchor, file, expected) => {
+    expect(treeRelative(file, treeRoot(anchor))).toBe(expected)
   })
 })
 
-describe('code places', () => {
+describe('code addresses', () => {
   const LISTING = [
     'vmlinux:     file format elf64-x86-64',
     '',
@@ -304,7 +308,7 @@ describe('code places', () => {
     'ffffffff82000000 g     O .data\t0000000000000010 panic_cpu',
     'ffffffff81f00000 g     F .init.text\t00000000000006c2 start_kernel',
   ]
-  it('of ppc64 are read with what stands before their names', () => {
+  it('of ppc64 are parsed with st_other before their names', () => {
     const line = 'c000000000473784 l     F .text\t000000000000002c 0x60 lkdtm_WARNING'
     expect(parseEntry(line)).toMatchObject({
       name: 'lkdtm_WARNING',
@@ -329,7 +333,7 @@ describe('code places', () => {
     ['panic_cpu', 0],
     ['nothing', 0],
     ['constructor', 0],
-  ])('%s+%i is no place', (name, offset) => expect(table.find(name, offset)).toBeUndefined())
+  ])('%s+%i is unknown', (name, offset) => expect(table.find(name, offset)).toBeUndefined())
 
   it('are found by addr2line, inlined ones first', () => {
     const lines = parseAddr2line([
@@ -358,13 +362,13 @@ describe('code places', () => {
   })
 
   it('stay unknown without debug information', async () => {
-    const place = { symbol: 'panic', offset: 1, size: 2, exact: false }
-    expect(await decodeFrames({ vmlinux: join(directory, 'none') }, [place])).toEqual([[]])
+    const address = { symbol: 'panic', offset: 1, size: 2, exact: false }
+    expect(await decodeFrames({ vmlinux: join(directory, 'none') }, [address])).toEqual([[]])
     expect(await decodeFrames({ vmlinux: '' }, [])).toEqual([])
   })
 })
 
-describe('the line that opens a dump', () => {
+describe('the command that opens a dump', () => {
   it.each([
     ['drgn', '/r/vmcore', '/r/vmlinux', 'drgn -c /r/vmcore -s /r/vmlinux'],
     ['crash', "/it's/vmcore", '/r/vmlinux', "crash /r/vmlinux '/it'\\''s/vmcore'"],

@@ -20,7 +20,7 @@ function parse(lines: Iterable<string>): TestReport | undefined {
 
 function report(lines: Iterable<string>): TestReport {
   const parsed = parse(lines)
-  if (!parsed) throw new Error('there is no KTAP')
+  if (!parsed) throw new Error('the lines have no KTAP')
   return parsed
 }
 
@@ -213,7 +213,7 @@ describe('KTAP', () => {
   })
   it('every fixture has an expectation', () => expect(cases.map(([name]) => name).sort()).toEqual(ALL.sort()))
 
-  const dressings: [string, (line: string) => string][] = [
+  const prefixes: [string, (line: string) => string][] = [
     ['time stamps', line => `[    1.234567] ${line}`],
     ['time stamps and callers', line => `[    1.234567][   T12] ${line}`],
     ['time stamps and CPUs', line => `[12345.234567][    C0] ${line}`],
@@ -225,12 +225,12 @@ describe('KTAP', () => {
     ['colours', line => `\x1b[32m[    1.234567] \x1b[0m\x1b[1m${line}\x1b[0m\r`],
     ['one space', line => ` ${line}`],
   ]
-  it.each(dressings)('%s change nothing', (_what, dress) => {
+  it.each(prefixes)('%s change nothing', (_what, prefix) => {
     for (const name of ['kunit.txt', 'kselftest.txt', 'directives.txt', 'mixed.txt'])
-      expect(report(linesOf(name).map(dress))).toEqual(report(linesOf(name)))
+      expect(report(linesOf(name).map(prefix))).toEqual(report(linesOf(name)))
   })
 
-  it('unrelated lines are the log of the test that runs', () => {
+  it('unrelated lines are the log of the test that is running', () => {
     const ring = report(linesOf('kunit.txt')).tests[0]
     expect(ring?.log).toEqual([
       '# module: ring_test',
@@ -253,18 +253,18 @@ describe('KTAP', () => {
     ['nothing', []],
     ['a healthy log', ['Linux version 6.12.1', 'ok 1 this is not a test', '1..4', '# Subtest: neither']],
     ['a sentence about it', ['We speak KTAP version 1 here.', 'ok 1 a']],
-  ])('%s is no KTAP', (_what, lines) => expect(parse(lines)).toBeUndefined())
+  ])('%s is not KTAP', (_what, lines) => expect(parse(lines)).toBeUndefined())
 })
 
 describe('hostile KTAP', () => {
-  it('deep nesting stays shallow', () => {
+  it('nesting is limited', () => {
     const lines = Array.from({ length: 2000 }, (_, depth) => `${' '.repeat(depth)}KTAP version 1`)
     const parsed = report([...lines, `${' '.repeat(1999)}ok 1 deep`])
     expect(Math.max(...outline(parsed.tests).map(line => line.search(/[^.]/)))).toBeLessThan(LIMITS.depth)
     expect(parsed.errors).toContain('Tests are nested more than 16 deep.')
     expect(parsed.counts.failed + parsed.counts.crashed).toBeGreaterThan(0)
   })
-  it('a flood of tests is counted, not kept', () => {
+  it('a flood of tests is counted, but not all are listed', () => {
     function* flood() {
       yield 'KTAP version 1'
       yield '  KTAP version 1'
@@ -279,8 +279,8 @@ describe('hostile KTAP', () => {
     expect(listed.length).toBe(LIMITS.tests + 500)
     expect(parsed.counts.total).toBe(LIMITS.tests + 1000)
     expect(parsed.errors).toEqual(['Tests after the first 100000 are counted, but not all are listed.'])
-    const said = listed.reduce((sum, { log }) => sum + log.join('').length, 0)
-    expect(said).toBeLessThan(LIMITS.logs + LIMITS.lines * LIMITS.text)
+    const logSize = listed.reduce((sum, { log }) => sum + log.join('').length, 0)
+    expect(logSize).toBeLessThan(LIMITS.logs + LIMITS.lines * LIMITS.text)
     expect(Buffer.byteLength(renderTests(testFacts(parsed)))).toBeLessThan(200_000)
     expect(XMLValidator.validate(toJunit(parsed, 'flood'))).toBe(true)
   })
@@ -300,13 +300,12 @@ describe('hostile KTAP', () => {
     expect(parsed.errors.length).toBe(LIMITS.errors + 1)
     expect(parsed.errors.at(-1)).toBe('And 900 errors more.')
   })
-  it('no line takes long', () => {
-    const start = performance.now()
+  // in time that grows with the square of a line's length it would take minutes
+  it('long lines are parsed in linear time', { timeout: 30_000 }, () => {
     const patterns = ['# ', '#', ' ', '\t', '[', '[1', '1..', 'ok 1 # ', '<6>', 'A ', '\x1b[', ' #']
     report(['KTAP version 1', ...patterns.flatMap(pattern => Array(50).fill(pattern.repeat(100_000)))])
     for (const head of ['ok 1 ', '# Subtest: ', '1..1', '# selftests: '])
       report(['KTAP version 1', ...patterns.map(pattern => head + pattern.repeat(100_000))])
-    expect(performance.now() - start).toBeLessThan(2000)
   })
 })
 
@@ -348,7 +347,7 @@ describe('JUnit XML', () => {
       ['console/exits', ['exits_fine', 'exits']],
     ])
   })
-  it('says nothing that XML forbids, and loses nothing else', () => {
+  it('has no character that XML forbids, and keeps all others', () => {
     const name = `true \0\x01\x0b\x1b\ufffe\ud800 <&>"']]> \u{1f427}`
     const test: TestNode = { name, status: 'failed', reason: name, log: [name, name], subtests: [] }
     const xml = toJunit({ counts: noCounts(), tests: [test], errors: [name] }, name)
@@ -367,13 +366,13 @@ describe('JUnit XML', () => {
   })
 })
 
-describe('tests in words', () => {
+describe('the summary of tests', () => {
   it.each([
     ['kunit.txt', '7 tests: 4 passed, 2 failed, 1 skipped'],
     ['panic.txt', '7 tests: 3 passed, 1 crashed, 3 missing'],
     ['documents.txt', '7 tests: 6 passed, 1 failed'],
   ])('%s', (name, line) => expect(testsLine(report(linesOf(name)))).toBe(line))
-  it('no test and one', () => {
+  it('zero tests and one test', () => {
     expect(testsLine(report(['KTAP version 1', '1..0']))).toBe('0 tests')
     // what a kernel with KUnit and no suite prints at every boot
     expect(report(['KTAP version 1', '1..0']).errors).toEqual([])
@@ -399,7 +398,7 @@ describe('tests in words', () => {
       ...['failed', 'failed', 'failed', 'missing', 'skipped', 'skipped'],
     ])
   })
-  it('no test breaks out of its place in the summary', () => {
+  it('no test escapes from its cell in the summary', () => {
     const text = renderTests(testFacts(report(linesOf('hostile.txt'))))
     expect(text).not.toMatch(/^[^`\n]*(?<!\\)<(?:script|img)/m)
     expect(text).toContain('| ❌ failed | a\\|b \\`c\\` \\<img src=x')
@@ -407,7 +406,7 @@ describe('tests in words', () => {
     // the fence is longer than any in the log, so that the log's HTML is inside a code block
     expect(text).toContain('````text\n# ``` closes nothing\n# </details></summary><h1>out</h1>\n````')
   })
-  it('many failures are summed up', () => {
+  it('many failures are limited', () => {
     const lines = Array.from({ length: 500 }, (_, at) => [`log ${at}`, `not ok ${at + 1} t${at}`]).flat()
     const text = renderTests(testFacts(report(['TAP version 13', ...lines])))
     expect(text).toContain('\n\nand 450 more\n\n')

@@ -8,7 +8,7 @@ import { displayPath, moduleName } from '../../src/request/module-source.js'
 const HEAD = 'PACKAGE_NAME="it"\nPACKAGE_VERSION=1.0\n'
 
 describe('a dkms.conf', () => {
-  it('says what is built, and how', () => {
+  it('names what is built, and how', () => {
     const text = `${HEAD}# a comment
 MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/it/1.0/build \\
   'WORDS=one two'"
@@ -27,7 +27,7 @@ BUILT_MODULE_NAME[0]="$PACKAGE_NAME"
     })
   })
 
-  it('that says nothing more builds one module of its name', () =>
+  it('with a name alone builds one module of that name', () =>
     expect(parseDkms(HEAD, 'dkms.conf').built).toEqual([{ name: 'it', location: '' }]))
 
   it.each([
@@ -58,7 +58,7 @@ it.each([
   ['kernel/a.c', '/w', 'kernel/a.c'],
 ])('%s seen from %s is %s', (path, cwd, shown) => expect(displayPath(path, cwd)).toBe(shown))
 
-it('a function is found by its place in a section, under its own name', () => {
+it('a function is found by its address in a section, under its own name', () => {
   const table = new SymbolTable(
     [
       '0000000000000000 l     F .init.text\t0000000000000091 mine_init',
@@ -74,7 +74,7 @@ it('a function is found by its place in a section, under its own name', () => {
 })
 
 describe('the control port', () => {
-  const heard = (...lines: string[]): Outcome => {
+  const parsed = (...lines: string[]): Outcome => {
     const outcome: Outcome = {
       ...{ started: false, panicked: false, cancelled: false },
       ...{ exit: {}, modules: {}, leaks: [], timestamps: {} },
@@ -82,22 +82,22 @@ describe('the control port', () => {
     for (const [second, line] of lines.entries()) parseControlLine(line, outcome, second)
     return outcome
   }
-  it('tells of modules', () =>
+  it('reports modules', () =>
     expect(
-      heard('loaded a', 'section a .text 0xffffffffa0000000', 'stuck a in use', 'refused b \x1b[31mno\x00')
+      parsed('loaded a', 'section a .text 0xffffffffa0000000', 'stuck a in use', 'refused b \x1b[31mno\x00')
         .modules,
     ).toEqual({
       a: { loaded: true, sections: { '.text': '0xffffffffa0000000' }, trouble: 'in use' },
       b: { loaded: false, sections: {}, trouble: '?[31mno?' },
     }))
-  it('believes the first status', () =>
-    expect(heard('commands', 'ended 3', 'status 0')).toMatchObject({
+  it('has one status, the first', () =>
+    expect(parsed('commands', 'ended 3', 'status 0')).toMatchObject({
       status: 3,
       started: true,
       timestamps: { commands: 0, status: 2 },
     }))
-  it('takes no address that is none, and no status that is none', () => {
-    const outcome = heard('section a .text 0x1; rm', 'status 9999')
+  it('takes neither an invalid address nor an invalid status', () => {
+    const outcome = parsed('section a .text 0x1; rm', 'status 9999')
     expect([outcome.modules, outcome.status]).toEqual([{}, undefined])
   })
 })

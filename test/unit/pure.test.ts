@@ -9,8 +9,8 @@ import { helpText } from '../../src/commands/help.js'
 import { VERSION } from '../../src/commands/version.js'
 import { holds, parseConfigLine } from '../../src/config/fragments.js'
 import { describeLoss, nearest, parseReasons } from '../../src/config/kconfig.js'
+import { artifactName } from '../../src/github/artifacts.js'
 import { readInputs, unknownInputs } from '../../src/github/inputs.js'
-import { artifactName } from '../../src/github/outputs.js'
 import { childEnvironment } from '../../src/host/environment.js'
 import { shellQuote } from '../../src/host/shell-quote.js'
 import { judge, type OutputFacts } from '../../src/judge/verdict.js'
@@ -22,12 +22,12 @@ import type { Result } from '../../src/result.js'
 import { packageTag } from '../../src/source/distro.js'
 import { redactUrl, splitAncestor } from '../../src/source/fetch.js'
 import { kernelVersion } from '../../src/source/locate.js'
-import type { Finding } from '../../src/triage/triage.js'
+import type { Finding } from '../../src/triage/finding.js'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 
-describe('the judge', () => {
-  const seen = (facts: Partial<Outcome>): Outcome => ({
+describe('the verdict of an outcome', () => {
+  const outcome = (facts: Partial<Outcome>): Outcome => ({
     started: true,
     panicked: false,
     cancelled: false,
@@ -57,18 +57,18 @@ describe('the judge', () => {
     ['a cancelled run', { cancelled: true, panicked: true }, 'cancelled'],
   ]
   it.each(cases)('%s', (_what, facts, verdict) =>
-    expect(judge(seen(facts), request, { findings: [], oomKills: [] }).verdict).toBe(verdict),
+    expect(judge(outcome(facts), request, { findings: [], oomKills: [] }).verdict).toBe(verdict),
   )
 })
 
-describe('the judge, with what the kernel said', () => {
+describe('the verdict with findings and tests', () => {
   const outcome = (facts: Partial<Outcome>): Outcome => ({
     ...{ started: true, panicked: false, cancelled: false, exit: { status: 0 }, timestamps: { banner: 0.3 } },
     ...{ modules: {}, leaks: [] },
     ...facts,
   })
   const request = { deadlines: { boot: 1, run: 2, idle: 3 } } as Request
-  const said = (title: string, more: Partial<Finding> = {}): Finding => ({
+  const finding = (title: string, more: Partial<Finding> = {}): Finding => ({
     ...{ title, type: 'WARNING', fingerprint: title, line: 1, stack: [], report: [], count: 1 },
     ...more,
   })
@@ -76,38 +76,38 @@ describe('the judge, with what the kernel said', () => {
   const tests = (more: Partial<typeof counts>) => ({ counts: { ...counts, ...more }, tests: [], errors: [] })
   const frame = (symbol: string) => ({ symbol, exact: false })
   const cases: [string, Partial<Outcome>, Partial<OutputFacts>, string, string][] = [
-    ['a splat beats success', { status: 0 }, { findings: [said('a'), said('b')] }, 'splat', 'a'],
-    ['a splat beats a failed test', { status: 1 }, { findings: [said('a')] }, 'splat', 'a'],
+    ['a splat beats success', { status: 0 }, { findings: [finding('a'), finding('b')] }, 'splat', 'a'],
+    ['a splat beats a failed test', { status: 1 }, { findings: [finding('a')] }, 'splat', 'a'],
     [
-      'a death is named by what was fatal',
+      'a panic is named by the fatal finding',
       { panicked: true },
-      { findings: [said('a'), said('b', { panic: 'p' }), said('c')] },
+      { findings: [finding('a'), finding('b', { panic: 'p' }), finding('c')] },
       'panic',
       'b',
     ],
     [
-      'a hang is named by who is stuck',
+      'a hang is named by the stalled task',
       { expired: 'run' },
-      { findings: [said('a'), said('b', { type: 'HANG' })] },
+      { findings: [finding('a'), finding('b', { type: 'HANG' })] },
       'hang',
       'b',
     ],
     [
-      'and not by who waits for the stuck one',
+      'a hang is not named by a CPU that waits for the stalled one',
       { expired: 'run' },
       {
         findings: [
-          said('a', { type: 'HANG', stack: [frame('multi_cpu_stop')] }),
-          said('b', { type: 'HANG' }),
+          finding('a', { type: 'HANG', stack: [frame('multi_cpu_stop')] }),
+          finding('b', { type: 'HANG' }),
         ],
       },
       'hang',
       'b',
     ],
     [
-      'a hang without a word is a sentence',
+      'a hang without a report gets a sentence',
       { expired: 'run' },
-      { findings: [said('a')] },
+      { findings: [finding('a')] },
       'hang',
       'The commands did not end within 2 s (run-timeout).',
     ],
@@ -126,11 +126,11 @@ describe('the judge, with what the kernel said', () => {
       'The commands succeeded, but 1 test failed.',
     ],
     [
-      'a kill for lack of memory',
+      'a process that the OOM killer ended',
       { status: 137 },
       { oomKills: [{ pid: 1, process: 'eater', line: 1 }] },
       'test-failed',
-      'The commands ended with status 137; the kernel had killed eater for lack of memory.',
+      'The commands exited with status 137; the kernel had killed eater for lack of memory.',
     ],
     [
       'a reset before the first line',
@@ -140,16 +140,16 @@ describe('the judge, with what the kernel said', () => {
       'The guest was reset before it printed a line.',
     ],
     [
-      'a guest that was asked after its deadline, and died of the question',
+      'a guest that resets while its hang state is collected',
       { expired: 'run', shutdown: 'guest-reset' },
       {},
       'hang',
       'The commands did not end within 2 s (run-timeout).',
     ],
   ]
-  it.each(cases)('%s', (_what, facts, evidence, verdict, title) => {
-    const found = judge(outcome(facts), request, { findings: [], oomKills: [], ...evidence })
-    expect([found.verdict, found.title]).toEqual([verdict, title])
+  it.each(cases)('%s', (_what, facts, output, verdict, title) => {
+    const judgement = judge(outcome(facts), request, { findings: [], oomKills: [], ...output })
+    expect([judgement.verdict, judgement.title]).toEqual([verdict, title])
   })
 })
 
@@ -167,7 +167,9 @@ describe('config lines', () => {
   it.each(['KVM=y', 'CONFIG_X', 'CONFIG_X=yes', 'CONFIG_X="open', 'CONFIG_X=y; reboot'])(
     '%s is refused with its place',
     line => {
-      expect(() => parseConfigLine(line, 'my.config:3', 'user')).toThrow(/^my\.config:3: .*is no config line/)
+      expect(() => parseConfigLine(line, 'my.config:3', 'user')).toThrow(
+        /^my\.config:3: .*is not a config line/,
+      )
     },
   )
   it.each([
@@ -178,9 +180,9 @@ describe('config lines', () => {
     ['16', '0x10', true],
     ['""', undefined, true],
     ['"a"', '"b"', false],
-  ])('asked %s, got %s: %s', (asked, got, expected) => {
-    const ask = { name: 'X', value: asked, origin: '', requestedBy: 'user' as const }
-    expect(holds(ask, new Map(got === undefined ? [] : [['X', got]]))).toBe(expected)
+  ])('requested %s, got %s: %s', (requested, got, expected) => {
+    const option = { name: 'X', value: requested, origin: '', requestedBy: 'user' as const }
+    expect(holds(option, new Map(got === undefined ? [] : [['X', got]]))).toBe(expected)
   })
 })
 
@@ -354,7 +356,7 @@ describe('inputs of the action', () => {
       ref: 'v1',
     })
   })
-  it('unknown ones are told with the nearest name', () => {
+  it('unknown ones are reported with the nearest name', () => {
     expect(unknownInputs({ INPUT_CONFG: 'x', INPUT_ZZZZZZ: '', INPUT_RUN: '' })).toEqual([
       'There is no input "confg"; did you mean config?',
       'There is no input "zzzzzz".',

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { InputError } from '../../src/errors.js'
-import { isBundled } from '../../src/request/bundled-fragments.js'
-import { parseRequest } from '../../src/request/request.js'
+import { CONFIG_BASES } from '../../src/request/options.js'
+import { parseRequest } from '../../src/request/parse.js'
 import { parseDuration, parseMemory, parseRef } from '../../src/request/values.js'
 
 const cwd = mkdtempSync(join(tmpdir(), 'kernelcraft-unit-'))
@@ -13,7 +13,7 @@ writeFileSync(join(cwd, 'my fragment'), 'CONFIG_X=y\n')
 mkdirSync(join(cwd, 'empty'))
 
 const parse = (raw: Record<string, string | string[]>, argv: string[] = []) =>
-  parseRequest({ run: 'true', ...raw }, { cwd, env: { SET: 'value' }, argv }, isBundled)
+  parseRequest({ run: 'true', ...raw }, { cwd, env: { SET: 'value' }, argv })
 
 it.each([
   ['512M', 512],
@@ -78,13 +78,23 @@ const refused: [string, Record<string, string | string[]>, RegExp][] = [
   ['no commands', { run: '  \n' }, /^run is empty/],
 ]
 
-describe('bad input is refused with one sentence', () => {
+describe('invalid input is refused with one sentence', () => {
   it.each(refused)('%s', (_what, raw, sentence) => {
     expect(() => parse(raw)).toThrow(InputError)
     expect(() => parse(raw)).toThrow(sentence)
   })
 
-  it('commands that are given twice', () => {
+  it('and names the option', () => {
+    let error: unknown
+    try {
+      parse({ memory: '12x' })
+    } catch (thrown) {
+      error = thrown
+    }
+    expect(error).toMatchObject({ option: 'memory' })
+  })
+
+  it('commands given twice', () => {
     expect(() => parse({ run: 'true' }, ['false'])).toThrow(/given twice/)
   })
 })
@@ -111,6 +121,10 @@ it('defaults, lists and relative paths come out typed', () => {
   })
 })
 
+it.each(CONFIG_BASES)('%s is a config base, not a file', kind => {
+  expect(parse({ 'config-base': kind }).configBase).toEqual({ kind })
+})
+
 it('an empty suffix is a suffix', () => {
   expect(parse({ localversion: '' }).localversion).toBe('')
 })
@@ -124,7 +138,7 @@ describe("virtme-run's own --net among its options", () => {
       ['--sound', '--balloon'],
     ],
     [{ opts: '--balloon --net user' }, { kind: 'user' }, ['--balloon']],
-    // what was asked for by its name stays, and virtme-run gets the other one beside it
+    // a network option takes precedence, and virtme-run gets its own option unchanged
     [{ opts: '--net loop', network: 'user' }, { kind: 'user' }, ['--net', 'loop']],
     [{ opts: '--net' }, { kind: 'none' }, ['--net']],
   ])('%j: %s', (raw, network, opts) => {

@@ -19,7 +19,7 @@ import type { Log } from '../../src/log.js'
 import type { Request } from '../../src/request/request.js'
 import { locateSource } from '../../src/source/locate.js'
 import type { Source } from '../../src/source/source.js'
-import { checkOut, takeWorkspace } from '../../src/source/workspace.js'
+import { acquireWorkspace, checkOut } from '../../src/source/workspace.js'
 import { git, tinyKernel } from '../repository.js'
 
 const home = mkdtempSync(join(tmpdir(), 'kernelcraft-source-'))
@@ -68,13 +68,13 @@ describe('a remote tree', () => {
     expect(source.sha).toBe(git(origin, 'rev-parse', ref))
     expect((await locate({ release: url, ref: `${ref}^` })).sha).toBe(shas[parent])
   })
-  it('mirrors are tried in order where the tree cannot be reached, and the one that answers has the last word', async () => {
+  it('mirrors are tried in order where the tree cannot be read, up to the first that can', async () => {
     const trees = {
       far: { repo: `file://${home}/nowhere`, mirrors: [`file://${home}/neither`, url], branch: 'main' },
     }
     expect((await locate({ release: 'far', trees })).sha).toBe(shas[3])
     expect(warnings.slice(-2).join('\n')).toMatch(
-      /nowhere cannot be read.*neither is tried\.\n.*neither cannot/,
+      /nowhere cannot be read; trying .*neither\.\n.*neither cannot/,
     )
     await expect(locate({ release: 'far', ref: 'v9.9', trees })).rejects.toThrow(
       /with blank has no ref "v9\.9"/,
@@ -96,7 +96,7 @@ describe('a remote tree', () => {
     expect(git(source.gitDir, 'rev-list', '--count', source.sha)).toBe('1')
     expect(source).toMatchObject({ subject: 'release 3', version: '6.12.3', ref: 'HEAD' })
   })
-  it('borrows the objects of the checkout one stands in', async () => {
+  it('borrows the objects of the checkout in the current directory', async () => {
     process.env.KERNELCRAFT_CACHE = join(home, 'cache-borrow')
     const clone = join(home, 'clone')
     git(home, 'clone', '-q', url, clone)
@@ -125,14 +125,14 @@ describe('what cannot be found ends as source-failed with one sentence', () => {
     expect(error).toBeInstanceOf(StageError)
     expect(error).toMatchObject({ verdict: 'source-failed', message: expect.stringMatching(sentence) })
   })
-  it('a repository that is no kernel', async () => {
+  it('a repository that is not a kernel', async () => {
     const other = join(home, 'other')
     mkdirSync(other)
     git(other, 'init', '-q')
     writeFileSync(join(other, 'Makefile'), 'all:\n')
     git(other, 'add', '-A')
     git(other, 'commit', '-q', '-m', 'x')
-    await expect(locate({ path: other })).rejects.toThrow(/is no Linux kernel tree/)
+    await expect(locate({ path: other })).rejects.toThrow(/is not a Linux kernel tree/)
   })
 })
 
@@ -152,7 +152,7 @@ function cloned(name: string, ...words: string[]): string {
 
 /** The files of a source as they are built. */
 async function built(source: Source): Promise<(file: string) => string | undefined> {
-  const workspace = await takeWorkspace(source)
+  const workspace = await acquireWorkspace(source)
   await checkOut(source, workspace)
   await workspace.release()
   return file => {
@@ -173,7 +173,7 @@ describe('a checkout', () => {
     expect(infos.at(-1)).toBe(
       'HEAD~1 is tested as it is committed, without one uncommitted change (they stay in the checkout): Makefile',
     )
-    const workspace = await takeWorkspace(source)
+    const workspace = await acquireWorkspace(source)
     await checkOut(source, workspace)
     expect(readFileSync(join(workspace.source, 'Makefile'), 'utf8')).toContain('SUBLEVEL = 2')
     expect(existsSync(join(workspace.source, 'untracked'))).toBe(false)
@@ -188,10 +188,10 @@ describe('a checkout', () => {
     expect(files(checkout)).toEqual(before)
 
     // a second run at the same time gets a tree of its own
-    const second = await takeWorkspace(source)
+    const second = await acquireWorkspace(source)
     expect(second.directory).not.toBe(workspace.directory)
     await Promise.all([workspace.release(), second.release()])
-    expect((await takeWorkspace(source)).directory).toBe(workspace.directory)
+    expect((await acquireWorkspace(source)).directory).toBe(workspace.directory)
   })
 })
 
@@ -231,9 +231,9 @@ describe('uncommitted changes', () => {
 
     // the same changes are the same tree, and work goes on where the committed one is built
     expect((await locate({ path })).treeId).toBe(source.treeId)
-    const workspaces = [await takeWorkspace(source)]
+    const workspaces = [await acquireWorkspace(source)]
     await workspaces[0]?.release()
-    workspaces.push(await takeWorkspace(clean))
+    workspaces.push(await acquireWorkspace(clean))
     await workspaces[1]?.release()
     expect(workspaces[0]?.directory).toBe(workspaces[1]?.directory)
     // a commit that is named, or --force, is tested as it is committed
@@ -249,7 +249,7 @@ describe('uncommitted changes', () => {
   it('an edit as old as the index is seen', async () => {
     const path = cloned('racy')
     // same size, and written so soon after the index that only the contents tell
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 8; round++) {
       git(path, 'checkout', '-q', '-f', 'HEAD')
       writeFileSync(join(path, 'marker'), `marker ${'abcdefghijklmnopqrst'[round]}\n`)
       git(path, 'add', 'marker')
@@ -308,7 +308,7 @@ describe('uncommitted changes', () => {
       expect(files(path)).toEqual(before)
     }
   })
-  it('are not what a clone without a checkout lacks', async () => {
+  it('are not the files that a clone without a checkout lacks', async () => {
     const path = cloned('empty', '--no-checkout')
     for (const index of ['no index', 'an index']) {
       const source = await locate({ path })
@@ -316,7 +316,7 @@ describe('uncommitted changes', () => {
       git(path, 'read-tree', 'HEAD')
     }
   })
-  it('with conflicts are refused, unless what is committed is asked for', async () => {
+  it('with conflicts are refused, unless the commit is requested', async () => {
     const path = cloned('conflict')
     for (const [branch, word] of [
       ['a', 'one'],
@@ -360,15 +360,15 @@ describe('what a checkout does not have comes from its origin', () => {
       git(origin, 'rev-parse', 'refs/changes/34/1234/5'),
     )
   })
-  it('and where that has none, both are named', async () => {
+  it('and where that does not have it, both are named', async () => {
     const path = cloned('neither has')
     await expect(locate({ path, ref: 'v9.9' })).rejects.toThrow(
-      /neither has has no commit "v9\.9"; its remote origin was asked: file:.* has no ref "v9\.9"\.$/,
+      /neither has has no commit "v9\.9", and fetching it from its remote origin failed: file:.* has no ref "v9\.9"\.$/,
     )
   })
 })
 
-describe('a tree by name in a checkout, at a desk', () => {
+describe('a tree by name in a local checkout', () => {
   const trees = { tiny: { repo: url, branch: 'main' } }
   const refs = (path: string) => git(path, 'for-each-ref', '--format=%(refname)').split('\n')
 
@@ -400,26 +400,26 @@ describe('a tree by name in a checkout, at a desk', () => {
       /has no ref/,
     )
   })
-  it('a remote of that name is kept if it leads there, and an error if not', async () => {
+  it('an existing remote of that name is kept if its URL is the same, and an error if not', async () => {
     const path = cloned('with remotes')
     git(path, 'remote', 'add', 'tiny', `${url}/`)
     expect((await locate({ path, release: 'tiny', trees, local: true })).sha).toBe(shas[3])
     expect(git(path, 'remote', 'get-url', 'tiny')).toBe(`${url}/`)
     git(path, 'remote', 'set-url', 'tiny', 'https://example.org/other.git')
     await expect(locate({ path, release: 'tiny', trees, local: true })).rejects.toThrow(
-      /has a remote tiny already, https:\/\/example\.org\/other\.git, and not file:/,
+      /already has a remote tiny with the URL https:\/\/example\.org\/other\.git, not file:/,
     )
   })
   it.each([
-    ['in the action', { desk: false }, []],
-    ['a shallow clone', { desk: true }, ['--depth=1']],
+    ['in the action', { local: false }, []],
+    ['a shallow clone', { local: true }, ['--depth=1']],
   ])('%s: the repository stays as it is', async (_what, around, words) => {
     const path = cloned(`untouched ${words.length}`, ...words)
     const before = files(path)
     expect((await locate({ path, release: 'tiny', ref: 'v6.12.1', trees, ...around })).sha).toBe(shas[1])
     expect(files(path)).toEqual(before)
   })
-  it('a repository that is no kernel stays as it is', async () => {
+  it('a repository that is not a kernel stays as it is', async () => {
     const path = join(home, 'no kernel')
     git(home, 'init', '-q', path)
     git(path, 'commit', '-q', '--allow-empty', '-m', 'x')

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Kernel } from '../../src/build/build-kernel.js'
+import type { BuiltKernel } from '../../src/build/build-kernel.js'
 import { configKeyOf, differences, type Identity, kernelKey } from '../../src/build/identity.js'
 import {
   entryPath,
@@ -32,21 +32,21 @@ describe('the identity of a kernel', () => {
     ['the suffix', { ...IDENTITY, localversion: '' }],
     ['the modules', { ...IDENTITY, modules: false }],
   ]
-  it.each(others)('%s makes another one, and is named', (_what, other) => {
+  it.each(others)('%s changes its keys, and is named', (_what, other) => {
     expect(kernelKey(other, 'config')).not.toBe(kernelKey(IDENTITY, 'config'))
-    expect(configKeyOf(other, 'asked')).not.toBe(configKeyOf(IDENTITY, 'asked'))
-    const made = { values: new Map<string, string>(), commit: 'c' }
-    expect(differences({ ...made, identity: IDENTITY }, { ...made, identity: other })).toHaveLength(1)
+    expect(configKeyOf(other, 'requested')).not.toBe(configKeyOf(IDENTITY, 'requested'))
+    const rest = { values: new Map<string, string>(), commit: 'c' }
+    expect(differences({ ...rest, identity: IDENTITY }, { ...rest, identity: other })).toHaveLength(1)
   })
-  it('so does the configuration', () =>
+  it('the configuration changes its key', () =>
     expect(kernelKey(IDENTITY, 'one')).not.toBe(kernelKey(IDENTITY, 'two')))
-  it('the order in which tools were found does not', () => {
+  it('the order in which tools were found does not change it', () => {
     const toolchain = Object.fromEntries(Object.entries(IDENTITY.toolchain).reverse())
     expect(kernelKey({ ...IDENTITY, toolchain }, 'config')).toBe(kernelKey(IDENTITY, 'config'))
   })
 })
 
-describe('the store', () => {
+describe('the kernel cache', () => {
   const root = mkdtempSync(join(tmpdir(), 'kernelcraft-store-'))
   const before = process.env.KERNELCRAFT_CACHE
   const out = join(root, 'out')
@@ -62,8 +62,8 @@ describe('the store', () => {
   })
   afterAll(() => rmSync(root, { recursive: true, force: true }))
 
-  const KERNEL: Kernel = {
-    ...{ arch: 'x86_64', release: '6.12.0-rc', configHash: 'c', configBase: 'minimal', compiler: 'gcc' },
+  const KERNEL: BuiltKernel = {
+    ...{ arch: 'x86_64', release: '6.12.0-rc', configHash: 'c', compiler: 'gcc' },
     ...{ image: join(out, 'image'), vmlinux: join(out, 'vmlinux'), reused: false },
   }
   const key = (digit: number) => String(digit).repeat(64)
@@ -71,10 +71,10 @@ describe('the store', () => {
   const store = (digit: number, kernel = KERNEL) =>
     storeKernel(key(digit), { kernel, out, identity: IDENTITY, commit })
   const silent = () => {
-    throw new Error('nothing was to be said')
+    throw new Error('unexpected warning')
   }
 
-  it('gives back what it was given, and nothing for another key', async () => {
+  it('returns what was stored, and nothing for another key', async () => {
     await store(1)
     expect(await findKernel(key(1), silent)).toMatchObject({
       release: '6.12.0-rc',
@@ -83,34 +83,37 @@ describe('the store', () => {
     expect(await findKernel(key(2), silent)).toBeUndefined()
     expect(readdirSync(entryPath(key(1))).sort()).toEqual([
       'config',
-      'devel.tar',
       'image',
+      'kdir.tar',
       'manifest.json',
       'vmlinux',
     ])
   })
 
-  it.each(['image', 'vmlinux', 'config', 'devel.tar'])('a damaged %s is a miss, and told of', async name => {
+  it.each(['image', 'vmlinux', 'config', 'kdir.tar'])(
+    'a damaged %s is a miss, with a warning',
+    async name => {
+      await store(1)
+      writeFileSync(entryPath(key(1), name), 'something else\n')
+      const warnings: string[] = []
+      expect(await findKernel(key(1), message => warnings.push(message))).toBeUndefined()
+      expect(warnings).toEqual([expect.stringContaining(`(${name} is not what was stored)`)])
+      expect(existsSync(entryPath(key(1)))).toBe(false)
+    },
+  )
+
+  it('does not replace a kernel with vmlinux by one without', async () => {
     await store(1)
-    writeFileSync(entryPath(key(1), name), 'something else\n')
-    const told: string[] = []
-    expect(await findKernel(key(1), sentence => told.push(sentence))).toBeUndefined()
-    expect(told).toEqual([expect.stringContaining(`(${name} is not what was stored)`)])
-    expect(existsSync(entryPath(key(1)))).toBe(false)
+    const stored = await store(1, { ...KERNEL, vmlinux: join(out, 'none'), builtOn: 'host' })
+    expect([stored.builtOn, existsSync(stored.vmlinux)]).toEqual(['host', true])
   })
 
-  it('does not give a whole kernel up for one without vmlinux', async () => {
-    await store(1)
-    const brought = await store(1, { ...KERNEL, vmlinux: join(out, 'none'), builtOn: 'host' })
-    expect([brought.builtOn, existsSync(brought.vmlinux)]).toEqual(['host', true])
-  })
-
-  it('loses what was used last at last, and never what somebody holds', async () => {
+  it('removes the least recently used first, and never what a process holds', async () => {
     for (const digit of [1, 2, 3]) await store(digit)
     for (const [index, digit] of [2, 3, 1].entries()) {
       const used = 1000 * (index + 1)
       utimesSync(entryPath(key(digit), 'manifest.json'), used, used)
-      // this process holds them all; the notes of one that has ended say nothing
+      // as if this process had ended, which holds them all
       rmSync(join(process.env.KERNELCRAFT_CACHE ?? '', 'kernels', 'held', key(digit)), { recursive: true })
     }
     const [{ bytes = 0 } = {}] = await listKernels()
@@ -121,11 +124,11 @@ describe('the store', () => {
   })
 })
 
-describe('who holds something', () => {
+describe('the process that holds something', () => {
   const self = processId(process.pid)
   it.each([
     ['this process', self, true],
-    ['its number, of one that started at another time', { ...self, start: '1' }, false],
+    ['another one with its number, started at another time', { ...self, start: '1' }, false],
     ['one of another boot', { ...self, boot: 'another' }, false],
     ['one of another PID namespace', { ...self, namespace: 'pid:[1]', pid: 1 }, true],
     [
@@ -136,8 +139,8 @@ describe('who holds something', () => {
   ])('%s', (_what, id, alive) => expect(isAlive(id)).toBe(alive))
 
   it('a container has a namespace of its own', () => {
-    const words = ['--pid', '--fork', '--mount-proc', 'readlink', '/proc/self/ns/pid']
-    const other = execFileSync('unshare', words, { encoding: 'utf8' }).trim()
+    const args = ['--pid', '--fork', '--mount-proc', 'readlink', '/proc/self/ns/pid']
+    const other = execFileSync('unshare', args, { encoding: 'utf8' }).trim()
     expect(other).toMatch(/^pid:\[\d+\]$/)
     expect(other).not.toBe(self.namespace)
   })

@@ -3,10 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { InputError } from '../../src/errors.js'
-import { isBundled } from '../../src/request/bundled-fragments.js'
-import type { RawOptions } from '../../src/request/options.js'
+import { CONFIG_BASES, type RawOptions } from '../../src/request/options.js'
+import { parseRequest } from '../../src/request/parse.js'
 import { projectOptions } from '../../src/request/project-file.js'
-import { parseRequest } from '../../src/request/request.js'
 import { findTree, KNOWN_TREES, makeTreesFile, userTrees } from '../../src/request/trees.js'
 
 const home = mkdtempSync(join(tmpdir(), 'kernelcraft-trees-'))
@@ -28,7 +27,7 @@ afterAll(() => {
 })
 
 const parse = (raw: RawOptions, local = true) =>
-  parseRequest({ run: 'true', ...raw }, { cwd: checkout, env: {}, local }, isBundled)
+  parseRequest({ run: 'true', ...raw }, { cwd: checkout, env: {}, local })
 const thrown = (work: () => unknown): InputError => {
   try {
     work()
@@ -40,7 +39,7 @@ const thrown = (work: () => unknown): InputError => {
 }
 
 describe('~/.kernelcraft.conf', () => {
-  it('is made when a tree is named at a desk, never by the action, and never written over', () => {
+  it('is created when a tree is named locally, never by the action, and never overwritten', () => {
     rmSync(conf, { force: true })
     rmSync(project, { force: true })
     parse({ release: 'mainline' }, false)
@@ -52,11 +51,11 @@ describe('~/.kernelcraft.conf', () => {
     expect(userTrees(conf)).toEqual(KNOWN_TREES)
     writeFileSync(conf, '{"mine": {"repo": "https://example.org/mine.git"}}')
     expect(makeTreesFile(conf)).toBe(false)
-    // a tree that came to be known after the file was made
+    // a built-in tree that is newer than the file
     const { trees } = parse({ release: 'mainline' })
     expect(Object.keys(trees)).toEqual([...Object.keys(KNOWN_TREES), 'mine'])
   })
-  it('knows the usual trees over https, and the Ubuntu series', () => {
+  it('has the usual trees over https, and the Ubuntu series', () => {
     for (const name of ['mainline', 'next', 'stable', 'jammy', 'noble', 'resolute', 'stonking']) {
       const { repo, mirrors = [] } = findTree(name)
       for (const url of [repo, ...mirrors]) expect(new URL(url).protocol).toBe('https:')
@@ -85,33 +84,33 @@ describe('~/.kernelcraft.conf', () => {
     ["{\n'a': {}}", 2, /double quotes/],
     ['{\n// mine\n}', 2, /comment, which JSON does not have: remove it/],
     ['{} {}', 1, /more after the end/],
-    ['[]', 1, /The file is no object/],
+    ['[]', 1, /The file is not an object/],
     [
       '{"a": {"repo": "https://x/y"},\n"a": {"repo": "https://x/z"}}',
       2,
-      /"a" was there before, in line 1: keep one/,
+      /"a" already exists in line 1: keep one/,
     ],
-    ['{"a": {"repo": "https://x/y",\n"repo": "https://x/z"}}', 2, /"repo" was there before, in line 1/],
+    ['{"a": {"repo": "https://x/y",\n"repo": "https://x/z"}}', 2, /"repo" already exists in line 1/],
     ['{"a": {\n"url": "https://x/y"}}', 2, /Tree "a" has no "url": it takes repo, branch, mirrors/],
     ['{"a": {"repo": "https://x/y",\n"brnach": "main"}}', 2, /did you mean "branch"/],
     ['{\n"a": {"branch": "main"}}', 2, /tree "a" has no "repo": add one/],
-    ['{\n"a": "https://x/y"}', 2, /Tree "a" is no object/],
-    ['{\n"a/../b": {"repo": "https://x/y"}}', 2, /is no name for a tree/],
+    ['{\n"a": "https://x/y"}', 2, /Tree "a" is not an object/],
+    ['{\n"a/../b": {"repo": "https://x/y"}}', 2, /is not a valid name for a tree/],
     ['{"a": {"repo":\n"ext::sh -c date"}}', 1, /remote helpers are not used here/],
     ['{"a": {"repo": "--upload-pack=x"}}', 1, /cannot begin with a dash/],
     ['{"a": {"repo": "somewhere"}}', 1, /write a URL/],
-    ['{"a": {"repo": 7}}', 1, /repo is no text/],
-    ['{"a": {"repo": "https://x/y", "branch": "-x"}}', 1, /"-x" is no branch/],
-    ['{"a": {"repo": "https://x/y", "mirrors": "https://x/z"}}', 1, /mirrors is no list/],
+    ['{"a": {"repo": 7}}', 1, /repo is not a text/],
+    ['{"a": {"repo": "https://x/y", "branch": "-x"}}', 1, /"-x" is not a branch name/],
+    ['{"a": {"repo": "https://x/y", "mirrors": "https://x/z"}}', 1, /mirrors is not a list/],
     ['{"a": {"repo": "https://x/y", "mirrors": [\n"https://x/z",\n"-x"]}}', 3, /mirror is "-x"/],
-  ])('%j: the line and the mend', (text, line, sentence) => {
+  ])('%j: the line and the correction', (text, line, sentence) => {
     writeFileSync(conf, text)
     const { message } = thrown(() => parse({ release: 'mainline' }))
     expect(message).toMatch(sentence)
     expect(message.startsWith(`${conf}:${line}: `)).toBe(true)
     expect(message).toMatch(/^[^\n]*\.$/)
   })
-  it('does not stand in the way of a run that asks for no tree', () => {
+  it('is not read by a run that names no tree', () => {
     writeFileSync(conf, '{')
     expect(parse({}).release).toBeUndefined()
   })
@@ -122,7 +121,7 @@ describe('.kernelcraft.json of a checkout', () => {
     rmSync(conf, { force: true })
     writeFileSync(project, typeof content === 'string' ? content : JSON.stringify(content))
   }
-  it('has trees and defaults; what is asked for goes above them', () => {
+  it('has trees and defaults; options of the run override them', () => {
     write({
       trees: { ours: { repo: 'https://example.org/ours.git', branch: 'for-next' } },
       defaults: {
@@ -149,12 +148,16 @@ describe('.kernelcraft.json of a checkout', () => {
       })
     }
   })
-  it('a tree of the user goes before one of the project', () => {
+  it.each(CONFIG_BASES)('has the config base %s, which is not a file', kind => {
+    write({ defaults: { 'config-base': kind } })
+    expect(parse({}).configBase).toEqual({ kind })
+  })
+  it('a tree of the user replaces one of the project', () => {
     write({ trees: { ours: { repo: 'https://example.org/ours.git' } } })
     writeFileSync(conf, '{"ours": {"repo": "https://example.org/mine.git"}}')
     expect(findTree('ours', parse({ release: 'ours' }).trees).repo).toBe('https://example.org/mine.git')
   })
-  it('may say nothing of the host, of what fails a run, or of what is run', () => {
+  it('cannot configure the host, what fails a run, or what is run', () => {
     expect(projectOptions().map(({ name }) => name)).toEqual([
       'config-base',
       'config',
@@ -181,18 +184,18 @@ describe('.kernelcraft.json of a checkout', () => {
     ['{"defaults": {"config": [\n"/etc/hostname"]}}', 2, /lies outside of the checkout/],
     ['{"defaults": {"config": [\n"link.config"]}}', 2, /lies outside of the checkout/],
     ['{"defaults": {\n"config-base": "../outside.config"}}', 2, /lies outside of the checkout/],
-    ['{"defaults": {"config": [\n"nowhere.config"]}}', 2, /is no file of the checkout/],
-    ['{"defaults": {"config": [{}]}}', 1, /config is no text/],
-    ['{"trees": {\n"mainline": {"repo": "https://x/y"}}}', 2, /a tree that everybody knows/],
+    ['{"defaults": {"config": [\n"nowhere.config"]}}', 2, /is not a file of the checkout/],
+    ['{"defaults": {"config": [{}]}}', 1, /config is not a text/],
+    ['{"trees": {\n"mainline": {"repo": "https://x/y"}}}', 2, /is a built-in tree/],
     ['{"trees": {"ours": {\n"repo": "file:///srv/secret"}}}', 2, /https, git and ssh URLs only/],
     ['{"trees": {"ours": {\n"repo": "/srv/secret"}}}', 2, /https, git and ssh URLs only/],
-  ])('%j: the line and the mend', (text, line, sentence) => {
+  ])('%j: the line and the correction', (text, line, sentence) => {
     write(text)
     const { message } = thrown(() => parse({}))
     expect(message).toMatch(sentence)
     expect(message.startsWith(`${project}:${line}: `)).toBe(true)
   })
-  it('a value that was typed is blamed on who typed it', () => {
+  it('an invalid option of the run is not located in the file', () => {
     write({ defaults: { memory: '512M' } })
     expect(thrown(() => parse({ memory: 'lots' })).message).toMatch(/^memory is "lots"/)
   })

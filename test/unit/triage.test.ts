@@ -2,27 +2,29 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parseFailOn, parseIgnore } from '../../src/request/finding-rules.js'
-import { applyRules, windowsOf } from '../../src/triage/rules.js'
+import type { Finding } from '../../src/triage/finding.js'
+import type { IgnoreWindow } from '../../src/triage/ignore-windows.js'
+import { applyRules, ignoreWindows } from '../../src/triage/rules.js'
 import { parseFrame, titleName } from '../../src/triage/stack.js'
-import { type Finding, type IgnoreWindow, type Triage, triage } from '../../src/triage/triage.js'
+import { type Triage, triage } from '../../src/triage/triage.js'
 
 const FIXTURES = join(import.meta.dirname, '..', 'fixtures', 'console')
 
 interface Fixture {
   name: string
-  /** undefined: no report is in it */
+  /** undefined: it contains no report */
   title?: string
   type?: string
   fingerprint?: string
   log: string
 }
 
-/** A file is a head of `# name: value` lines, an empty line, and a console log. */
+/** A file is a header of `# name: value` lines, an empty line, and a console log. */
 function read(name: string): Fixture {
   const text = readFileSync(join(FIXTURES, name), 'latin1')
   const end = text.indexOf('\n\n')
-  const head = text.slice(0, end)
-  const field = (key: string) => new RegExp(`^# ${key}: (.*)$`, 'm').exec(head)?.[1]
+  const header = text.slice(0, end)
+  const field = (key: string) => new RegExp(`^# ${key}: (.*)$`, 'm').exec(header)?.[1]
   const log = text.slice(end + 2)
   return { name, title: field('title'), type: field('type'), fingerprint: field('fingerprint'), log }
 }
@@ -30,32 +32,32 @@ function read(name: string): Fixture {
 const all = readdirSync(FIXTURES).map(read)
 const reports = all.filter(({ title }) => title !== undefined)
 
-function hear(log: string, windows: readonly IgnoreWindow[] = [], piece = 65536): Triage {
-  const ear = triage({ windows })
+function parse(log: string, windows: readonly IgnoreWindow[] = [], size = 65536): Triage {
+  const parser = triage({ windows })
   const bytes = Buffer.from(log, 'latin1')
-  for (let at = 0; at < bytes.length; at += piece) ear.push(bytes.subarray(at, at + piece))
-  return ear.end()
+  for (let at = 0; at < bytes.length; at += size) parser.push(bytes.subarray(at, at + size))
+  return parser.end()
 }
 
 describe('a console log', () => {
   it.each(reports)('$name', ({ log, title, type, fingerprint }) => {
-    expect(hear(log).findings[0]).toMatchObject({ title, type, fingerprint })
+    expect(parse(log).findings[0]).toMatchObject({ title, type, fingerprint })
   })
   it.each(all.filter(({ title }) => title === undefined))('$name has no report', ({ log }) => {
-    expect(hear(log).findings.map(finding => finding.title)).toEqual([])
+    expect(parse(log).findings.map(finding => finding.title)).toEqual([])
   })
-  it('names the processes that were killed for lack of memory', () => {
-    expect(hear(read('oom-kill.txt').log).oomKills).toMatchObject([{ process: 'tail' }])
+  it('names the processes that the OOM killer ended', () => {
+    expect(parse(read('oom-kill.txt').log).oomKills).toMatchObject([{ process: 'tail' }])
   })
   it('the line is the one at which the report begins', () => {
-    const [finding] = hear(read('kernel-bug-in-lkdtm-bug.txt').log).findings
+    const [finding] = parse(read('kernel-bug-in-lkdtm-bug.txt').log).findings
     expect(read('kernel-bug-in-lkdtm-bug.txt').log.split('\n')[(finding?.line ?? 0) - 1]).toContain(
       'kernel BUG at',
     )
   })
 })
 
-/** The same log as other transports bring it. */
+/** The same log in the form of other transports. */
 const TRANSPORTS: Record<string, (log: string) => string> = {
   'CR-LF': log => log.replaceAll('\n', '\r\n'),
   colours: log => log.replace(/^(\[.*?\] )(.*)$/gm, '\x1b[32m$1\x1b[0m\x1b[31m$2\x1b[0m'),
@@ -69,49 +71,49 @@ const TRANSPORTS: Record<string, (log: string) => string> = {
 
 describe.each(Object.entries(TRANSPORTS))('%s', (transport, change) => {
   it.each(reports)('$name', ({ log, title, type, fingerprint }) => {
-    const piece = transport === 'byte by byte' ? 1 : 4096
-    expect(hear(change(log), [], piece).findings[0]).toMatchObject({ title, type, fingerprint })
+    const size = transport === 'byte by byte' ? 1 : 4096
+    expect(parse(change(log), [], size).findings[0]).toMatchObject({ title, type, fingerprint })
   })
 })
 
 describe('hostile logs', () => {
-  it('cut anywhere, and nothing is thrown or made up', () => {
+  it('truncated anywhere, nothing is thrown or invented', () => {
     for (const { log, title } of reports) {
       for (let cut = 0; cut < log.length; cut += 997) {
-        const [finding] = hear(log.slice(0, cut)).findings
-        // less of a report may name less, but never another kind of bug
+        const [finding] = parse(log.slice(0, cut)).findings
+        // a part of a report may have a shorter title, but never that of another kind of bug
         if (finding) expect(finding.title.split(' in ')[0]?.slice(0, 4)).toBe(title?.slice(0, 4))
       }
     }
   })
-  it('two reports line by line in turn are told apart by who prints them', () => {
+  it('two interleaved reports are separated by their callers', () => {
     const one = read('warning-in-lkdtm-warning.txt')
     const two = read('kernel-bug-in-lkdtm-bug.txt')
     const [a, b] = [one, two].map(({ log }, index) =>
       log.replace(/^(\[ *\d+\.\d+\])\[ *[TC]\d+\]/gm, `$1[   T${900 + index}]`).split('\n'),
     ) as [string[], string[]]
     const mixed = a.flatMap((line, index) => [line, b[index] ?? '']).join('\n')
-    const found = hear(mixed).findings.map(({ title, fingerprint }) => [title, fingerprint])
+    const found = parse(mixed).findings.map(({ title, fingerprint }) => [title, fingerprint])
     expect(found).toContainEqual([one.title, one.fingerprint])
     expect(found).toContainEqual([two.title, two.fingerprint])
   })
-  it('a line without end and a flood of reports stay small', () => {
-    const ear = triage()
-    for (let at = 0; at < 200; at++) ear.push(Buffer.alloc(1 << 20, 'BUG: x '))
-    expect(ear.end().findings.length).toBeLessThan(10)
+  it('a line without end and a flood of reports are limited', () => {
+    const long = triage()
+    for (let at = 0; at < 200; at++) long.push(Buffer.alloc(1 << 20, 'BUG: x '))
+    expect(long.end().findings.length).toBeLessThan(10)
     const many = triage()
     for (let at = 0; at < 5000; at++)
       many.push(Buffer.from(`[    1.000000] WARNING: CPU: 0 PID: 1 at a/b.c:${at} f${at}+0x1/0x2\n`))
     expect(many.end().findings.length).toBeLessThanOrEqual(200)
   })
-  it('the same report twice is one finding, counted', () => {
+  it('the same report twice is one finding with a count', () => {
     const { log } = read('warning-in-lkdtm-warning.txt')
-    expect(hear(log + log.replaceAll('0x', '0x1')).findings).toMatchObject([{ count: 2 }])
+    expect(parse(log + log.replaceAll('0x', '0x1')).findings).toMatchObject([{ count: 2 }])
   })
-  it('what a dying kernel says of a report is no second finding', () => {
+  it('the panic that follows a report is not a second finding', () => {
     const { log } = read('kernel-bug-in-lkdtm-bug.txt')
     const dying = `${log}[    9.000000][   T79] Kernel panic - not syncing: Fatal exception\n`
-    expect(hear(dying).findings).toMatchObject([{ panic: 'Kernel panic - not syncing: Fatal exception' }])
+    expect(parse(dying).findings).toMatchObject([{ panic: 'Kernel panic - not syncing: Fatal exception' }])
   })
 })
 
@@ -134,7 +136,7 @@ describe('other architectures', () => {
     ],
   ]
   it.each(cases)('%s', (_arch, log, title) => {
-    expect(hear(log).findings.map(finding => finding.title)).toEqual([title])
+    expect(parse(log).findings.map(finding => finding.title)).toEqual([title])
   })
 })
 
@@ -185,7 +187,7 @@ describe('rules', () => {
     const { findings } = judged(['all'], `- {${select}, reason: known, expires: 2026-06-01}`)
     expect(findings[0]?.ignored).toBe(ignored ? 'known' : undefined)
   })
-  it('a rule that has expired is told, and ignores nothing', () => {
+  it('an expired rule gets a warning and ignores nothing', () => {
     const { findings, warnings } = judged(['all'], '- {type: WARNING, reason: known, expires: 2026-05-31}')
     expect(findings[0]?.ignored).toBeUndefined()
     expect(warnings).toEqual([
@@ -200,20 +202,20 @@ describe('rules', () => {
     ['- {type: A, title: B, reason: x, expires: 2026-05-31}', /exactly one of/],
     ['- {typ: A, reason: x, expires: 2026-05-31}', /"typ" is unknown/],
     ['- {between: [a], reason: x, expires: 2026-05-31}', /between takes two/],
-    ['title: x', /no list of rules/],
-    ['- {', /no YAML/],
+    ['title: x', /not a list of rules/],
+    ['- {', /not valid YAML/],
   ])('%s is refused', (yaml, sentence) => expect(() => parseIgnore(yaml, 'f.yml')).toThrow(sentence))
   it.each(['KASAN:*', 'a b c d!', ':'])('fail-on %s is refused', item =>
-    expect(() => parseFailOn([item])).toThrow(/is no finding type/),
+    expect(() => parseFailOn([item])).toThrow(/is not a finding type/),
   )
   it('reports between two lines are marked, others are not', () => {
     const { log, title } = read('warning-in-lkdtm-warning.txt')
     const rules = parseIgnore('- {between: [begins, ends], reason: provoked, expires: 2999-01-01}', 'f.yml')
     const outcome = (text: string) => {
-      const heard = hear(text, windowsOf(rules))
+      const output = parse(text, ignoreWindows(rules))
       return [
-        applyRules(heard.findings, [{ by: 'all' }], rules, NOW).findings.map(at => at.ignored),
-        heard.unclosed,
+        applyRules(output.findings, [{ by: 'all' }], rules, NOW).findings.map(at => at.ignored),
+        output.unclosed,
       ]
     }
     expect(outcome(`test begins\n${log}test ends\n`)).toEqual([['provoked'], []])

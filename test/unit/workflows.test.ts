@@ -28,7 +28,7 @@ const calls = files.flatMap(({ path, content }) =>
   ),
 )
 
-/** Called workflows as GitHub resolves them: what is named at v1 is what lies here. */
+/** Called workflows as GitHub resolves them, with those of this repository for v1. */
 const services: ValidationConfig = {
   fileProvider: {
     async getFileContent(reference) {
@@ -38,7 +38,7 @@ const services: ValidationConfig = {
 }
 let documents = 0
 
-/** What GitHub's language service has against a workflow. */
+/** The errors that GitHub's language service reports for a workflow. */
 async function complaints(path: string, text: string): Promise<string[]> {
   // it remembers documents by name
   const document = TextDocument.create(`file:///${documents++}/${path}`, 'yaml', 1, text)
@@ -69,7 +69,7 @@ describe('all workflows', () => {
 
   it.each([
     ['an unknown key', 'timeout-minutes:', 'timeout-minutess:', /Unexpected value 'timeout-minutess'/],
-    ['an unknown context', 'github.sha', 'githu.sha', /Unrecognized named-value: 'githu'/],
+    ['an unknown context', 'github.run_id', 'githu.run_id', /Unrecognized named-value: 'githu'/],
     ['an unknown event', 'pull_request:', 'pull_requests:', /Unexpected value 'pull_requests'/],
   ])('the language service sees %s', async (_, right, wrong, message) => {
     const text = read('.github/workflows/ci.yml')
@@ -91,8 +91,10 @@ describe('all workflows', () => {
     expect(step.run ?? '').not.toContain('${{')
   })
 
-  it.each(steps)('%s names a commit of what others wrote', (_, step) => {
-    if (step.uses)
+  it.each(steps)('%s pins actions of other repositories to a commit', (place, step) => {
+    // what is tested is the checkout; in a reusable workflow it would be the caller's
+    const tested = place.startsWith('.github/workflows/ci.yml ') && /^\.\/(setup)?$/.test(step.uses ?? '')
+    if (step.uses && !tested)
       expect(step.uses).toMatch(/^kernelcraft\/action(\/setup)?@v1$|^[\w.-]+\/[\w./-]+@[0-9a-f]{40}$/)
   })
 
@@ -100,7 +102,7 @@ describe('all workflows', () => {
     if (step.uses?.startsWith('actions/checkout@')) expect(step.with?.['persist-credentials']).toBe(false)
   })
 
-  it('pins say which version they are', () => {
+  it('pins name their version in a comment', () => {
     for (const { path, text } of files)
       for (const line of text.match(/.*@[0-9a-f]{40}.*/g) ?? [])
         expect(`${path}: ${line}`).toMatch(/ # v\d+\.\d+\.\d+$/)
@@ -108,9 +110,10 @@ describe('all workflows', () => {
 })
 
 describe('uses of the action', () => {
-  const uses = steps.filter(([, step]) => step.uses === 'kernelcraft/action@v1')
+  const isAction = (uses?: string) => uses === 'kernelcraft/action@v1' || uses === './'
+  const uses = steps.filter(([, step]) => isAction(step.uses))
 
-  it('are there', () => expect(uses.length).toBeGreaterThanOrEqual(5))
+  it('exist', () => expect(uses.length).toBeGreaterThanOrEqual(7))
 
   it.each(uses)('%s names inputs that exist, and all that are required', (_, step) => {
     const given = Object.keys(step.with ?? {})
@@ -123,12 +126,12 @@ describe('uses of the action', () => {
   it.each(files)('$path reads outputs that the action has', ({ text, content }) => {
     const ids = Object.values(content.jobs)
       .flatMap(job => job.steps ?? [])
-      .flatMap(({ id, uses }) => (id && uses === 'kernelcraft/action@v1' ? [id] : []))
+      .flatMap(({ id, uses }) => (id && isAction(uses) ? [id] : []))
     for (const [, id = '', output = ''] of text.matchAll(/steps\.([\w-]+)\.outputs\.([\w-]+)/g))
       if (ids.includes(id)) expect(Object.keys(OUTPUTS)).toContain(output)
   })
 
-  it.each(uses)('%s asks for fragments that are there', (_, step) => {
+  it.each(uses)('%s names fragments that exist', (_, step) => {
     for (const name of step.with?.config?.split('\n').filter(Boolean) ?? [])
       if (!name.includes('${{')) expect([name, isBundled(name)]).toEqual([name, true])
   })
@@ -144,8 +147,8 @@ describe('uses of the action', () => {
 })
 
 describe('calls of reusable workflows', () => {
-  it.each(calls)('$place gives what the workflow takes', ({ uses, with: given = {} }) => {
-    const name = /^kernelcraft\/action\/(\.github\/workflows\/[a-z-]+\.yml)@v1$/.exec(uses)?.[1]
+  it.each(calls)('$place passes inputs that the workflow has', ({ uses, with: given = {} }) => {
+    const name = /^(?:kernelcraft\/action|\.)\/(\.github\/workflows\/[a-z-]+\.yml)(?:@v1)?$/.exec(uses)?.[1]
     const inputs = workflow(name ?? uses).on.workflow_call?.inputs ?? {}
     expect(Object.keys(given).filter(key => !(key in inputs))).toEqual([])
     expect(Object.keys(inputs).filter(key => inputs[key]?.required && !(key in given))).toEqual([])
@@ -183,7 +186,7 @@ describe('calls of reusable workflows', () => {
     for (const output of Object.values(outputs)) expect(output.description).toMatch(/\.$/)
   })
 
-  it('no job asks for more than its caller would have to give to all', () => {
+  it('no job needs a permission that its caller would have to grant to all', () => {
     for (const { path, content } of files) {
       if (!content.on.workflow_call || path.endsWith('/issue.yml')) continue
       for (const job of Object.values(content.jobs))
@@ -211,6 +214,71 @@ describe('calls of reusable workflows', () => {
   })
 })
 
+describe('ci.yml', () => {
+  const { jobs } = workflow('.github/workflows/ci.yml')
+  /** A script of the job that runs the action, as bash runs it; its status. */
+  function check(name: string, env: Record<string, string>): number | null {
+    const step = jobs.action?.steps?.find(candidate => candidate.name === name)
+    const args = ['--noprofile', '--norc', '-eo', 'pipefail', '-c', step?.run ?? 'exit 99']
+    return spawnSync('bash', args, { env: { PATH: process.env.PATH, ...env } }).status
+  }
+
+  it('a release waits for all of its jobs, the nightly ones too', () => {
+    const release = workflow('.github/workflows/release.yml').jobs
+    expect(release.tests?.uses).toBe('./.github/workflows/ci.yml')
+    expect((release.publish as { needs?: string[] }).needs).toContain('tests')
+    expect(workflow('.github/workflows/ci.yml').on.workflow_call?.inputs?.nightly?.default).toBe(true)
+  })
+
+  it('checks the outputs of a run that passed', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'kernelcraft-outputs-'))
+    const files = {
+      'stdout.log': '6.12.1-rc\n',
+      'console.log': '[    0.0] Linux version 6.12.1-rc (a@b) (gcc)\n',
+      'result.json': JSON.stringify({ schema: 1, verdict: 'passed' }, null, 2),
+    }
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text)
+    const env = {
+      VERDICT: 'passed',
+      EXIT_CODE: '0',
+      SHA: '0123456789abcdef0123456789abcdef01234567',
+      KERNEL_RELEASE: '6.12.1-rc',
+      RUN_DIRECTORY: directory,
+      CONSOLE_LOG: join(directory, 'console.log'),
+      RESULT: join(directory, 'result.json'),
+      ARTIFACT_ID: '7',
+    }
+    expect(check('Its outputs', env)).toBe(0)
+    for (const [name, value] of [
+      ['VERDICT', 'splat'],
+      ['EXIT_CODE', '1'],
+      ['SHA', ''],
+      ['KERNEL_RELEASE', '6.12.1'],
+      ['CONSOLE_LOG', ''],
+      ['RESULT', ''],
+      ['ARTIFACT_ID', ''],
+    ] as const)
+      expect([name, check('Its outputs', { ...env, [name]: value })]).not.toEqual([name, 0])
+  })
+
+  it('checks that a panic fails the step', () => {
+    const env = {
+      OUTCOME: 'failure',
+      VERDICT: 'panic',
+      TITLE: 'kernel panic: sysrq triggered crash',
+      EXIT_CODE: '',
+      FINGERPRINT: '718161c3da9fd56f',
+      KERNEL_CACHE_HIT: 'true',
+    }
+    expect(check('Its outcome and outputs', env)).toBe(0)
+    for (const name of Object.keys(env))
+      expect([
+        name,
+        check('Its outcome and outputs', { ...env, [name]: 'x'.slice(name === 'FINGERPRINT' ? 1 : 0) }),
+      ]).toEqual([name, 1])
+  })
+})
+
 describe('linux-next.yml', () => {
   const { on, jobs } = workflow('.github/workflows/linux-next.yml')
 
@@ -218,7 +286,7 @@ describe('linux-next.yml', () => {
     expect(on.workflow_dispatch?.inputs).toEqual(on.workflow_call?.inputs)
   })
 
-  it('asks the tree that `release: next` is', () => {
+  it('queries the tree of `release: next`', () => {
     const resolve = jobs.resolve?.steps?.[0] as Step & { env: Record<string, string> }
     expect(resolve.env.TREE).toBe(KNOWN_TREES.next?.repo)
     expect(resolve.run).toContain(`refs/heads/${KNOWN_TREES.next?.branch}`)
@@ -269,7 +337,7 @@ function runStep(path: string, job: string, id: string, env: Record<string, stri
 }
 
 describe('all-tests-passed', () => {
-  it.each(['smoke.yml', 'linux-next.yml'])('of %s runs always and needs every other job', name => {
+  it.each(['ci.yml', 'smoke.yml', 'linux-next.yml'])('of %s runs always and needs every other job', name => {
     const { jobs } = workflow(`.github/workflows/${name}`)
     const gate = jobs['all-tests-passed'] as { if: string; needs: string[] }
     expect(gate.if).toBe('always()')
@@ -298,6 +366,24 @@ describe('all-tests-passed', () => {
   })
 
   it.each([
+    ['success', 'success', 'success', 0],
+    // a pull request
+    ['success', 'skipped', 'success', 0],
+    ['success', 'failure', 'success', 1],
+    ['success', 'cancelled', 'success', 1],
+    ['failure', 'skipped', 'success', 1],
+    ['cancelled', 'skipped', 'success', 1],
+    ['skipped', 'skipped', 'success', 1],
+    ['success', 'skipped', 'failure', 1],
+    ['success', 'skipped', 'skipped', 1],
+    ['', '', '', 1],
+  ])('ci: test %s, nightly %s, action %s', (TEST, NIGHTLY, ACTION, status) => {
+    const env = { TEST, NIGHTLY, ACTION }
+    const end = runStep('.github/workflows/ci.yml', 'all-tests-passed', 'count', env)
+    expect(end).toMatchObject({ status, text: `test: ${TEST}, nightly: ${NIGHTLY}, action: ${ACTION}\n` })
+  })
+
+  it.each([
     ['success', 'success', '', 0, 'passed'],
     ['success', 'failure', 'hang', 1, 'hang'],
     ['success', 'cancelled', '', 1, 'cancelled'],
@@ -311,7 +397,7 @@ describe('all-tests-passed', () => {
 })
 
 describe('issue.yml', () => {
-  /** A gh that writes down what it is asked, and has the given issues. */
+  /** A gh that logs its arguments and has the given issues. */
   function report(env: Record<string, string>, open: { number: number; title: string }[]) {
     const bin = mkdtempSync(join(tmpdir(), 'kernelcraft-gh-'))
     const log = join(bin, 'log')
@@ -425,7 +511,7 @@ describe('scripts/release.mjs', () => {
 })
 
 describe('examples/self-hosted', () => {
-  it("the runner's image has every package that doctor asks for", () => {
+  it("the runner's image has every package that doctor checks for", () => {
     const packages = [...read('examples/self-hosted/Dockerfile').matchAll(/^ {8}([a-z0-9.+-]+) \\$/gm)].map(
       m => m[1],
     )
@@ -442,7 +528,7 @@ describe('examples/self-hosted', () => {
     expect(existsSync(join(ROOT, path ?? 'none'))).toBe(true)
   })
 
-  it('pods ask for the resource that the plugin offers', () => {
+  it('pods request the resource that the plugin provides', () => {
     const [plugin] = [read('examples/self-hosted/device-plugin.yaml')].map(text => load(text)) as [
       { spec: { template: { spec: { containers: { args: string[] }[] } } } },
     ]

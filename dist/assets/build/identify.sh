@@ -1,6 +1,6 @@
 # usage: identify.sh TOOL=PROGRAM ...
-# For each program that is there a line: tool, hash of the program (of gcc the compiler proper as well), first line of
-# its --version, with tabs between.
+# Prints a line for each program that is installed: tool, hash of the program (of gcc with the compiler proper, cc1), and
+# the first line of its --version, separated by tabs.
 for pair in "$@"; do
   tool=${pair%%=*}
   path=$(command -v "${pair#*=}") || continue

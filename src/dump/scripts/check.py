@@ -1,4 +1,4 @@
-"""Prints the release of a dump's kernel, read out of the kernel's memory through its page tables. Run by drgn."""
+"""Prints the release of a dump's kernel, read from the kernel's memory through its page tables. Run by drgn."""
 
 import sys
 

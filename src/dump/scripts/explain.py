@@ -1,9 +1,9 @@
 """
-Explains a vmcore: what every CPU ran, who waits for whom, and the log.
+Explains a vmcore: the task on every CPU, blocked tasks and the locks that they wait for, and the kernel log.
 
-Run by drgn with the arguments TEXT JSON [MODULES]: the file for people, the file for programs, and a directory under
-which the loaded modules' .ko files lie. Each part stands alone, so that a damaged dump still gives what can be had.
-The JSON is written before the long parts, so that it is there if the time runs out.
+Run by drgn with the arguments TEXT JSON [MODULES]: the text file, the JSON file, and a directory under which the
+loaded modules' .ko files are. If a part fails, the others are still printed, since a dump may be damaged. The JSON is
+written before the long parts, so that it exists if the deadline passes.
 """
 
 import json
@@ -17,25 +17,25 @@ from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.printk import get_dmesg
 from drgn.helpers.linux.sched import cpu_curr, idle_task, task_cpu, task_state_to_char
 from frames import attempt, fault_of, frame_facts, frame_line, interruptions, kernel_frames, variables_of
-from waits import awaited, comm_of, deadlocks, locks_are_noted, locks_held
+from waits import awaited_lock, comm_of, deadlocks, held_locks, locks_are_tracked
 
-MOST_TASKS = 4096
-MOST_BLOCKED = 128
+MAX_TASKS = 4096
+MAX_BLOCKED = 128
 
 TEXT, JSON = sys.argv[1:3]
 MODULES = sys.argv[3] if len(sys.argv) > 3 else None
 
 out = open(TEXT, "w", encoding="utf-8", errors="backslashreplace")
-found = {"crashed": None, "cpus": [], "blocked": [], "deadlocks": [], "failed": []}
+report = {"crashed": None, "cpus": [], "blocked": [], "deadlocks": [], "failed": []}
 
 
 def write(text=""):
-    """What the guest chose may hold anything: no control character of its reaches a terminal."""
+    """Writes a line. Names come from the guest: its control characters are escaped."""
     out.write(re.sub(r"[^\n\t\x20-\x7e\u00a0-\uffff]", lambda bad: f"\\x{ord(bad.group()):02x}", text) + "\n")
 
 
 def part(title, function):
-    """One part under its title; if it fails, a sentence in its place."""
+    """Writes one part under its title; a sentence instead if it fails."""
     if title:
         write(f"\n== {title} ==")
     try:
@@ -43,11 +43,11 @@ def part(title, function):
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         write(f"(this part could not be read: {reason})")
-        found["failed"].append({"part": title or "head", "reason": reason})
+        report["failed"].append({"part": title or "head", "reason": reason})
     out.flush()
 
 
-def name_of(task):
+def task_name(task):
     return f"{comm_of(task)} ({task.pid.value_()})"
 
 
@@ -66,7 +66,7 @@ def stack_of(task, with_locals=False):
     return frames, facts
 
 
-def head():
+def header():
     banner = attempt(lambda: prog["linux_banner"].string_().decode().strip())
     release = prog["UTS_RELEASE"].string_().decode()
     write(f"kernel:   {release}")
@@ -75,7 +75,7 @@ def head():
     build_id = re.search(rb"^BUILD-ID=([0-9a-f]+)", prog["VMCOREINFO"].string_(), re.M)
     if build_id:
         write(f"build id: {build_id.group(1).decode()}")
-    found["release"] = release
+    report["release"] = release
 
     def since_boot():
         from drgn.helpers.linux.timekeeping import uptime
@@ -110,14 +110,14 @@ def head():
             write(f"{title} {value}")
     try:
         prog.crashed_thread()
-        found["message"] = attempt(message)
-        write(f"panic:    {found['message'] or 'its message is not in the log'}")
+        report["message"] = attempt(message)
+        write(f"panic:    {report['message'] or 'the log does not have its message'}")
     except LookupError:
         write("panic:    none: the kernel was running when the dump was taken")
 
 
 def load_modules():
-    """Debug information of the modules that are loaded, by the names of their files."""
+    """Loads the debug information of the loaded modules from their .ko files."""
     files = {}
     for directory, _, names in os.walk(MODULES):
         for name in names:
@@ -129,7 +129,7 @@ def load_modules():
         prog.load_debug_info(paths)
 
 
-def crashed():
+def crashed_task():
     try:
         thread = prog.crashed_thread()
     except LookupError:
@@ -137,33 +137,34 @@ def crashed():
         return
     task = thread.object
     cpu = task_cpu(task)
-    write(f"{name_of(task)} on CPU {cpu}")
+    write(f"{task_name(task)} on CPU {cpu}")
     facts = {"pid": task.pid.value_(), "comm": comm_of(task), "cpu": cpu, "fault": 0, "stack": []}
-    found["crashed"] = facts
+    report["crashed"] = facts
     frames, facts["stack"] = stack_of(task, with_locals=True)
     if frames:
         facts["fault"] = fault_of(frames)
-        below = facts["stack"][facts["fault"] :]
-        name = below[0]["function"]
-        host = next((frame["function"] for frame in below if not frame["inlined"]), name)
-        write(f"It happened in #{facts['fault']}, {name}{f' of {host}' if host != name else ''}.")
+        outer = facts["stack"][facts["fault"] :]
+        name = outer[0]["function"]
+        caller = next((frame["function"] for frame in outer if not frame["inlined"]), name)
+        inlined = f", inlined into {caller}" if caller != name else ""
+        write(f"The fault is in #{facts['fault']}, {name}{inlined}.")
 
 
 def one_cpu(cpu):
     task = cpu_curr(prog, cpu)
     idle = task == idle_task(prog, cpu)
-    write(f"CPU {cpu}: {name_of(task)}{' (idle)' if idle else ''}")
+    write(f"CPU {cpu}: {task_name(task)}{' (idle)' if idle else ''}")
     facts = {"cpu": cpu, "pid": task.pid.value_(), "comm": comm_of(task), "idle": idle, "stack": []}
-    found["cpus"].append(facts)
-    if found["crashed"] and facts["pid"] == found["crashed"]["pid"] and facts["pid"]:
-        facts["stack"] = found["crashed"]["stack"]
+    report["cpus"].append(facts)
+    if report["crashed"] and facts["pid"] == report["crashed"]["pid"] and facts["pid"]:
+        facts["stack"] = report["crashed"]["stack"]
         write("  (see above)")
     else:
         _, facts["stack"] = stack_of(task, with_locals=not idle)
 
 
 def cpus():
-    # a panic takes the other CPUs out of the online mask: all that are there
+    # all present CPUs, since a panic removes the other ones from the online mask
     for cpu in for_each_present_cpu(prog):
         part("", lambda: one_cpu(cpu))
 
@@ -174,50 +175,50 @@ def newest_clock():
 
 def one_blocked(task, clock):
     facts = {"pid": task.pid.value_(), "comm": comm_of(task), "cpu": task_cpu(task)}
-    # the scheduler notes when a task ran last (update_curr)
-    ran = attempt(task.se.exec_start.value_)
-    facts["seconds"] = round(max(0, clock - ran) / 1e9, 1) if clock and ran else None
+    # the scheduler records when a task last ran (update_curr)
+    last_run = attempt(task.se.exec_start.value_)
+    facts["seconds"] = round(max(0, clock - last_run) / 1e9, 1) if clock and last_run else None
     since = f", has not run for {facts['seconds']} s" if facts["seconds"] is not None else ""
-    write(f"{name_of(task)}, CPU {facts['cpu']}{since}")
-    found["blocked"].append(facts)
+    write(f"{task_name(task)}, CPU {facts['cpu']}{since}")
+    report["blocked"].append(facts)
     facts["waits"] = None
     facts["stack"] = []
     frames, facts["stack"] = stack_of(task)
-    facts["waits"] = attempt(lambda: awaited(frames))
+    facts["waits"] = attempt(lambda: awaited_lock(frames))
     if facts["waits"]:
         owner = facts["waits"]["owner"]
         held = f", held by {owner['comm']} ({owner['pid']})" if owner else ""
         write(f"  waits for the {facts['waits']['kind']} {facts['waits']['lock']}{held}")
 
 
-def blocked():
+def blocked_tasks():
     clock = attempt(newest_clock)
-    # an idle worker sleeps uninterruptibly, too, but is I
+    # idle kernel threads (TASK_IDLE) sleep uninterruptibly too, but their state is I
     tasks = [task for task in for_each_task(prog) if task_state_to_char(task) == "D"]
-    for task in tasks[:MOST_BLOCKED]:
+    for task in tasks[:MAX_BLOCKED]:
         part("", lambda: one_blocked(task, clock))
-    if len(tasks) > MOST_BLOCKED:
-        write(f"... and {len(tasks) - MOST_BLOCKED} more")
+    if len(tasks) > MAX_BLOCKED:
+        write(f"... and {len(tasks) - MAX_BLOCKED} more")
     if not tasks:
         write("none")
-    found["deadlocks"] = deadlocks(found["blocked"])
-    names = {facts["pid"]: facts["comm"] for facts in found["blocked"]}
-    for ring in found["deadlocks"]:
-        chain = " -> ".join(f"{names[pid]} ({pid})" for pid in [*ring, ring[0]])
+    report["deadlocks"] = deadlocks(report["blocked"])
+    names = {facts["pid"]: facts["comm"] for facts in report["blocked"]}
+    for cycle in report["deadlocks"]:
+        chain = " -> ".join(f"{names[pid]} ({pid})" for pid in [*cycle, cycle[0]])
         write(f"Deadlock: {chain}, each waiting for the next.")
 
 
-def held_locks():
-    if not locks_are_noted():
-        write("(unknown: a kernel with CONFIG_LOCKDEP notes them)")
+def all_held_locks():
+    if not locks_are_tracked():
+        write("(unknown: only a kernel with CONFIG_LOCKDEP tracks them)")
         return
-    wanted = {facts["pid"]: int(facts["waits"]["address"], 16) for facts in found["blocked"] if facts["waits"]}
+    wanted = {facts["pid"]: int(facts["waits"]["address"], 16) for facts in report["blocked"] if facts["waits"]}
     holders = 0
     for task in for_each_task(prog):
-        lines = locks_held(task, wanted.get(task.pid.value_()))
+        lines = held_locks(task, wanted.get(task.pid.value_()))
         if lines:
             holders += 1
-            write("\n".join([name_of(task), *lines]))
+            write("\n".join([task_name(task), *lines]))
     if holders == 0:
         write("none")
 
@@ -226,10 +227,10 @@ def tasks():
     from drgn.helpers.linux.mm import task_rss
 
     page = prog["PAGE_SIZE"].value_()
-    running = {facts["pid"]: facts["cpu"] for facts in found["cpus"]}
+    running = {facts["pid"]: facts["cpu"] for facts in report["cpus"]}
     write(f"  {'PID':>7} {'PPID':>7} {'CPU':>4} S {'RSS KiB':>9}  NAME")
     for index, task in enumerate(for_each_task(prog)):
-        if index == MOST_TASKS:
+        if index == MAX_TASKS:
             write("  ... and more")
             break
         pid = task.pid.value_()
@@ -241,24 +242,24 @@ def tasks():
         )
 
 
-def log():
+def kernel_log():
     write(get_dmesg(prog).decode(errors="backslashreplace").rstrip("\n"))
 
 
 def save_json():
     with open(JSON, "w", encoding="utf-8") as file:
-        json.dump(found, file)
+        json.dump(report, file)
 
 
 if MODULES:
     attempt(load_modules)
-part("", head)
-part("The task that crashed", crashed)
+part("", header)
+part("The task that crashed", crashed_task)
 part("What the CPUs ran", cpus)
-part("Blocked tasks", blocked)
-part("Locks held", held_locks)
+part("Blocked tasks", blocked_tasks)
+part("Locks held", all_held_locks)
 save_json()
 part("Tasks", tasks)
-part("Kernel log", log)
+part("Kernel log", kernel_log)
 save_json()
 out.close()

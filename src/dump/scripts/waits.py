@@ -1,4 +1,4 @@
-"""What blocked tasks wait for, and who holds it."""
+"""The locks that blocked tasks wait for, and their owners."""
 
 import re
 
@@ -8,14 +8,14 @@ from frames import attempt
 
 prog = get_default_prog()
 
-LARGEST_LOCK = 512
+MAX_LOCK_BYTES = 512
 
 
 def comm_of(task):
     return task.comm.string_().decode(errors="backslashreplace")
 
 
-# function: (variable that is the lock, how to find its owner, what it is)
+# function, name of its variable with the lock, function that finds the owner, kind of lock
 LOCKS = [
     (re.compile(r"^(__)?mutex_lock"), "lock", mutex_owner, "mutex"),
     (re.compile(r"^(__)?ww_mutex_lock"), "lock", lambda lock: mutex_owner(lock.base.address_of_()), "ww_mutex"),
@@ -25,8 +25,8 @@ LOCKS = [
 ]
 
 
-def awaited(frames):
-    """What a blocked task waits for, from the variables of its frames; None where nothing says it."""
+def awaited_lock(frames):
+    """The lock that a blocked task waits for, from the variables of its frames; None if it is unknown."""
     for frame in frames:
         for pattern, variable, owner, kind in LOCKS:
             if not pattern.match(frame.name or ""):
@@ -52,13 +52,13 @@ def awaited(frames):
 
 
 def deadlocks(blocked):
-    """Rings of tasks of which each waits for the next one, as lists of PIDs."""
+    """Cycles of tasks of which each waits for the next one, as lists of PIDs."""
     waits = {
         facts["pid"]: facts["waits"]["owner"]["pid"]
         for facts in blocked
         if facts["waits"] and facts["waits"]["owner"]
     }
-    rings = []
+    cycles = []
     done = set()
     for first in waits:
         path = []
@@ -68,28 +68,28 @@ def deadlocks(blocked):
             path.append(pid)
             pid = waits[pid]
         if pid in path:
-            rings.append(path[path.index(pid) :])
-    return rings
+            cycles.append(path[path.index(pid) :])
+    return cycles
 
 
-def locks_are_noted():
-    """Whether lockdep notes the locks that a task holds (CONFIG_LOCKDEP)."""
+def locks_are_tracked():
+    """True if lockdep tracks the locks that a task holds (CONFIG_LOCKDEP)."""
     return attempt(lambda: prog.type("struct task_struct").member("held_locks")) is not None
 
 
-def locks_held(task, wanted=None):
+def held_locks(task, wanted=None):
     """
-    A line for each lock that lockdep noted for a task. It notes a lock before the task has it, so the last one may be
-    the one that the task waits for: `wanted` is that one's address.
+    A line for each lock that lockdep tracks for a task. It adds a lock before the task has acquired it, so the last one
+    may be the one that the task waits for: `wanted` is that one's address.
     """
     lines = []
     depth = min(task.lockdep_depth.value_(), len(task.held_locks))
     for index in range(depth):
         held = task.held_locks[index]
         name = attempt(lambda: prog["lock_classes"][held.class_idx].name.string_().decode(), "?")
-        place = attempt(lambda: prog.symbol(held.acquire_ip).name, f"{held.acquire_ip.value_():#x}")
-        how = "shared" if held.read else "exclusive"
-        # lockdep's part of a lock lies inside of it
-        waits = wanted is not None and index == depth - 1 and 0 <= held.instance.value_() - wanted < LARGEST_LOCK
-        lines.append(f"  {name} ({held.instance.value_():#x}), {how}, {'wanted' if waits else 'taken'} in {place}")
+        function = attempt(lambda: prog.symbol(held.acquire_ip).name, f"{held.acquire_ip.value_():#x}")
+        mode = "shared" if held.read else "exclusive"
+        # lockdep's address is of its lockdep_map, which is inside of the lock
+        waits = wanted is not None and index == depth - 1 and 0 <= held.instance.value_() - wanted < MAX_LOCK_BYTES
+        lines.append(f"  {name} ({held.instance.value_():#x}), {mode}, {'wanted' if waits else 'taken'} in {function}")
     return lines

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What busybox udhcpc calls with the lease that it got (networking/udhcp): puts it to work. There is no other network in
-# this guest, so that nothing has to be kept.
+# busybox udhcpc calls this script with the lease that it got (networking/udhcp): configures the interface. This guest has
+# no other network whose settings would have to be kept.
 bb=/bin/busybox
 [ "$1" = bound ] || exit 0
 $bb ip addr add "$ip/${mask:-24}" dev "$interface"

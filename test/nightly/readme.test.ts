@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { ROOT } from '../kc.js'
-import { walk } from '../readme.js'
+import { walk } from './readme.js'
 
 it("every example of KernelCraft's README works, and the document shows what was seen", async () => {
   const document = await walk()

@@ -1,11 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CACHE, type Ended, KERNEL, kc, ROOT, scratch } from '../kc.js'
+import { linkShared } from '../cache.js'
+import { DISTRO_REPOSITORY, type Ended, kc, kcWith, ROOT, scratch } from '../kc.js'
+import { kernelWords } from '../kernels.js'
 import { git, tinyKernel } from '../repository.js'
 
 let place = ''
@@ -15,12 +17,12 @@ let origin = ''
 let shas: string[] = []
 
 beforeAll(() => {
-  place = scratch('desk')
+  place = scratch('checkout')
   home = join(place, 'home')
   cache = join(place, 'cache')
-  for (const directory of [home, cache]) mkdirSync(directory)
-  // virtme-ng, which every run asks for first
-  for (const room of ['venv', 'kvm']) symlinkSync(join(CACHE, room), join(cache, room))
+  mkdirSync(home)
+  // virtme-ng, which every run looks for first
+  linkShared(cache, ['venv', 'kvm'])
   origin = join(place, 'origin')
   shas = tinyKernel(origin)
   writeConf({ mainline: { repo: `file://${origin}`, branch: 'main' } })
@@ -109,24 +111,16 @@ describe('what kc builds in a checkout', () => {
   })
   it('a change that does not compile; and with -s the kernel that is there, which says what is not in it', async () => {
     const path = join(place, 'linux')
-    git(
-      place,
-      'clone',
-      '-q',
-      '--shared',
-      '--no-checkout',
-      '--branch',
-      '6.12',
-      join(CACHE, 'trees', 'distro.git'),
-      path,
-    )
+    git(place, 'clone', '-q', '--shared', '--no-checkout', '--branch', '6.12', DISTRO_REPOSITORY, path)
     git(path, 'sparse-checkout', 'set', 'init')
     git(path, 'checkout', '-q')
-    const words = [...KERNEL.slice(4), '--accel', 'tcg', '-e', 'true']
-    const before = await kc(words, { cwd: path })
+    // the options without the tree and the ref
+    const words = [...kernelWords('tiny').slice(4), '--accel', 'tcg', '-e', 'true']
+    const run = (...more: string[]) => kcWith('tiny', more, { cwd: path })
+    const before = await run(...words)
     expect(before.result).toMatchObject({ verdict: 'passed', kernel: { reused: true }, warnings: [] })
     writeFileSync(join(path, 'init', 'version.c'), '#error of mine\n')
-    const end = await kc([...words, '-s'], { cwd: path })
+    const end = await run(...words, '-s')
     const sha = git(path, 'rev-parse', 'HEAD')
     expect(end.result?.verdict).toBe('passed')
     expect(end.result?.warnings).toEqual([
@@ -134,7 +128,7 @@ describe('what kc builds in a checkout', () => {
     ])
     expect(end.result?.source).toMatchObject({ sha, treeId: before.result?.source?.treeId })
     expect(end.result?.source?.dirty).toBeUndefined()
-    const built = await kc(words, { cwd: path })
+    const built = await run(...words)
     expect(built.result).toMatchObject({
       verdict: 'build-failed',
       source: { sha, dirty: true },
@@ -142,9 +136,9 @@ describe('what kc builds in a checkout', () => {
         diagnostics: [{ file: 'init/version.c', line: 1, message: expect.stringContaining('of mine') }],
       },
     })
-    const cleaned = await kc(['-x'], { cwd: path })
+    const cleaned = await run('-x')
     expect(cleaned.stderr).toMatch(/removed .*\n.*removed .*\n.*stays as it is, with 1 uncommitted changes/)
-    const none = await kc([...words, '-s'], { cwd: path })
+    const none = await run(...words, '-s')
     expect(none.result?.reason).toMatch(/no kernel to test without building one/)
   })
   it("a project's defaults, under what is typed, and its trees", async () => {
@@ -180,7 +174,7 @@ describe('a tree by name', () => {
     git(path, 'remote', 'set-url', 'mainline', 'https://example.org/fork.git')
     const other = await at(path, '-r', 'mainline', '-e', 'true')
     expect(other.status).toBe(9)
-    expect(other.result?.reason).toMatch(/has a remote mainline already, https:\/\/example\.org\/fork\.git/)
+    expect(other.result?.reason).toMatch(/already has a remote mainline .*https:\/\/example\.org\/fork\.git/)
   })
   it('needs no checkout', async () => {
     const end = await at(home, '-r', 'mainline', '-c', 'main~2', '-e', 'true')
@@ -214,7 +208,7 @@ describe('a tree by name', () => {
     })
     expect(end.status).toBe(2)
     expect(end.stderr).toBe(
-      `kc: ${broken}/.kernelcraft.conf:3: "mine" was there before, in line 2: keep one of the two.\n`,
+      `kc: ${broken}/.kernelcraft.conf:3: "mine" already exists in line 2: keep one of the two.\n`,
     )
   })
 })
@@ -231,10 +225,10 @@ describe('kc -i', () => {
 
     writeFileSync(join(path, 'marker'), 'of mine\n')
     const fetched = await at(path, '-i', '-c', 'v6.12.1')
-    expect(fetched.stderr).toMatch(/fetched .*stays at .*: --force checks the former out/)
+    expect(fetched.stderr).toMatch(/fetched .*stays at .*: --force checks out the fetched commit/)
     expect(git(path, 'status', '--porcelain', '--branch')).toBe('## main...mainline/main\n M marker')
     const forced = await at(path, '-i', '-c', 'v6.12.1', '--force')
-    expect(forced.stderr).toMatch(/dropped from .*made:\n\s+changed +marker\n(.*\n)*.*is at .*; it was at/)
+    expect(forced.stderr).toMatch(/discarded from .*made:\n\s+changed +marker\n(.*\n)*.*is at .*; it was at/)
     expect(git(path, 'status', '--porcelain', '--branch')).toBe('## HEAD (no branch)')
     expect(git(path, 'rev-parse', 'HEAD', 'main')).toBe(`${shas[1]}\n${shas[3]}`)
   })
@@ -249,7 +243,7 @@ describe('kc -i', () => {
     for (const words of [[], ['--force']]) {
       const end = await at(path, '-i', ...words)
       expect(end.status).toBe(2)
-      expect(end.stderr).toMatch(/^kc: .*full has files and is no repository/)
+      expect(end.stderr).toMatch(/^kc: .*full has files and is not a repository/)
     }
     expect(readdirSync(path)).toEqual(['precious'])
   })
@@ -276,7 +270,7 @@ describe('kc -x', () => {
 
     const forced = await at(path, '-x', '--force')
     expect(forced.stderr).toMatch(
-      /dropped from .*to clean:\n\s+changed +marker\n\s+untracked +new\.c\n\s+ignored +old\.o\n/,
+      /discarded from .*to clean:\n\s+changed +marker\n\s+untracked +new\.c\n\s+ignored +old\.o\n/,
     )
     expect(git(path, 'status', '--porcelain', '--ignored')).toBe('')
   })

@@ -3,9 +3,11 @@ import { chmodSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } 
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { makeBridge } from './bridge.js'
-import { ARM64_KERNEL, ARM64_ROOT, CACHE, KC, ROOT, SMALL_CONFIG, scratch } from './kc.js'
-import { freePort, startBuildServer } from './sshd.js'
+import { makeBridge } from '../bridge.js'
+import { DISTRO_REPOSITORY, KC, ROOT, scratch } from '../cache.js'
+import { addKernel, KERNELS, kernelFor, kernelWords } from '../kernels.js'
+import { rootFor } from '../roots.js'
+import { freePort, startAgent, startBuildServer } from '../sshd.js'
 
 /**
  * KernelCraft's README as a walk: what it showed, in its order, typed and seen. kernel.org is a git daemon on this machine
@@ -21,73 +23,71 @@ interface Step {
   meanwhile?: string
 }
 
-/** The arm64 kernel that the tests have built, with its files by their names in the home. */
-const ARM64_FILES = new Map([
-  [SMALL_CONFIG, 'small.config'],
-  [ARM64_ROOT, 'arm64'],
-])
-const ARM64_WORDS = ARM64_KERNEL.map(word => ARM64_FILES.get(word) ?? word).join(' ')
+/** The arm64 kernel that the tests have built, with its root by its name in the home. */
+const ARM64_WORDS = kernelWords('arm64')
+  .map(word => (word === rootFor.path('arm64') ? 'arm64' : word))
+  .join(' ')
 
 const steps = (host: string): Step[] => [
   {
-    title: 'A tree by name, a tag of it',
-    text: '`-r` adds the tree as a remote of the checkout that one stands in, and `-c` says what of it is tested. The suffix `-rc` tells such a kernel from an installed one.',
+    title: 'A tag of a named tree',
+    text: '`-r` adds the tree as a remote of the checkout in the current directory, and `-c` names the ref to test. The suffix `-rc` distinguishes such a kernel from an installed one.',
     type: 'kc -r mainline -c v6.1-rc3 -- uname -r\ngit remote -v',
   },
   {
     title: 'A commit of the checkout',
-    text: 'Any name that git knows.',
+    text: '`-c` accepts any ref that git can resolve.',
     type: 'kc --commit HEAD~1 -- uname -r',
   },
   {
-    title: 'What is checked out',
-    text: 'Without a name it is HEAD, with the changes that are not committed yet. On a terminal, and without a command, a shell opens in the guest.',
+    title: 'HEAD of the checkout',
+    text: 'Without `-c`, HEAD is tested with its uncommitted changes. On a terminal and without a command, `kc` opens a shell in the guest.',
     type: 'kc -- uname -r',
   },
   {
-    title: 'The last kernel once more',
+    title: 'The kernel that was built last',
     text: '`-s` skips the build.',
     type: 'kc -s -- uname -r',
   },
   {
-    title: 'In a pipe',
-    text: "The guest's standard output is all that is printed there.",
+    title: 'Pipes',
+    text: "`kc` prints only the guest's stdout on its own stdout.",
     type: "kc -s -e 'uname -r' 2> log | tr a-z A-Z",
   },
   {
     title: 'Known trees',
-    text: 'They are in `~/.kernelcraft.conf`; a name that is in no file is refused with those that are.',
-    type: 'cat ~/.kernelcraft.conf\nkc -r nobody -- uname -r',
+    text: 'The known trees are in `~/.kernelcraft.conf`. For an unknown name, the error message lists the known ones.',
+    type: 'cat ~/.kernelcraft.conf\nkc -r unknown -- uname -r',
   },
   {
-    title: 'A memory dump of a guest that runs',
-    text: 'With one guest `kc -d` opens a debugger, and `--dump-file` keeps the dump; the guest goes on.',
+    title: 'A memory dump of a running guest',
+    text: 'If one guest is running, `kc -d` dumps it and opens a debugger. `--dump-file` saves the dump instead. The guest continues to run.',
     meanwhile: "kc -s -e 'echo it runs; sleep 25; echo it ran on'",
     type: 'kc -d --dump-file vmcore.img',
   },
   {
     title: 'A build host',
-    text: 'The commit is pushed to `~/.kernelcraft` there and built with its cores; a prefix puts the build into a chroot, or in front of it another `PATH`.',
+    text: 'The commit is pushed to `~/.kernelcraft` on the build host and built with its cores. A prefix runs the build in a chroot, or with another `PATH`.',
     type: `kc --kernel-cache false --build-host ${host} --build-host-known-hosts "$HOST_KEY" --build-host-exec-prefix 'PATH=/opt/gcc/bin:$PATH' -- uname -r`,
   },
   {
     title: 'Options of virtme-run',
-    text: '`-o` hands them on. Here the machine has a bridge virbr0, with a server of addresses on it, and a line `allow virbr0` in /etc/qemu/bridge.conf.',
+    text: '`-o` passes options to virtme-run. In this example the machine has a bridge virbr0 with a DHCP server, and a line `allow virbr0` in /etc/qemu/bridge.conf.',
     type: "kc -s -o '--net bridge' -e 'ip -4 -o addr show eth0 | grep -o inet.*/24'",
   },
   {
     title: 'Another architecture',
-    text: 'Cross-compiled, emulated, and over a root of that architecture; `kc root create --arch arm64 DIR` makes one.',
+    text: 'The kernel is cross-compiled, and the guest is emulated with a root of that architecture. `kc root create --arch arm64 DIR` creates one.',
     type: `cd ..; kc ${ARM64_WORDS} -e 'uname -m'`,
   },
   {
     title: 'Out-of-tree modules',
-    text: 'Built against this very kernel, loaded before the commands, removed after them.',
+    text: 'The modules are built against the kernel under test, loaded before the commands, and removed after them.',
     type: 'kc -s -M ../package -e \'cut -d" " -f1 /proc/modules\'',
   },
   {
     title: 'Cleaning up',
-    text: '`-x` removes what is kept for the checkout; the checkout itself stays as it is, unless `--force` says otherwise.',
+    text: '`-x` removes what `kc` keeps for the checkout. The checkout itself is not changed, unless `--force` is used.',
     type: 'kc -x',
   },
 ]
@@ -110,15 +110,18 @@ const VOLATILE: readonly (readonly [RegExp, string])[] = [
   [/inet 10\.\d+\.\d+\.\d+/g, 'inet (address)'],
 ]
 
-function tidy(text: string, home: string): string {
-  let told = text.replaceAll(home, '~').replaceAll(CACHE, '~/.cache/kernelcraft')
-  for (const [pattern, instead] of VOLATILE) told = told.replace(pattern, instead)
-  return told.trimEnd()
+function tidy(text: string, home: string, cache: string): string {
+  let tidied = text.replaceAll(home, '~').replaceAll(cache, '~/.cache/kernelcraft')
+  for (const [pattern, instead] of VOLATILE) tidied = tidied.replace(pattern, instead)
+  return tidied.trimEnd()
 }
 
 /** Types all of it, and returns the document. */
 export async function walk(): Promise<string> {
   const home = scratch('readme')
+  // both kernels in one cache directory, as on a user's machine
+  const cache = await kernelFor('tiny')
+  await addKernel('arm64', cache)
   const server = await startBuildServer()
   const port = await freePort()
   const daemon = serveTrees(join(home, 'kernel.org'), port)
@@ -134,15 +137,15 @@ export async function walk(): Promise<string> {
   const bridge = makeBridge('virbr0', 78)
   bridge.rules('allow virbr0\n')
   const addresses = bridge.serveAddresses()
-  const agent = execFileSync('ssh-agent', ['-s'], { encoding: 'utf8' })
+  const agent = startAgent(server.keyFile)
   const env = {
     ...{
       PATH: `${bin}:${process.env.PATH}`,
       HOME: home,
-      KERNELCRAFT_CACHE: CACHE,
+      KERNELCRAFT_CACHE: cache,
       LANG: process.env.LANG ?? 'C',
     },
-    ...Object.fromEntries([...agent.matchAll(/^(SSH_\w+)=([^;]+);/gm)].map(match => [match[1], match[2]])),
+    ...agent.env,
     HOST_KEY: server.knownHost,
   }
   const type = (line: string) => {
@@ -155,7 +158,6 @@ export async function walk(): Promise<string> {
     return end.stdout + (end.status === 0 ? '' : `(status ${end.status})\n`)
   }
   try {
-    execFileSync('ssh-add', ['-q', server.keyFile], { env })
     const parts: string[] = []
     for (const { title, text, type: lines, meanwhile } of steps(server.destination)) {
       const seen: string[] = []
@@ -164,12 +166,12 @@ export async function walk(): Promise<string> {
       for (const line of lines.split('\n')) seen.push(`$ ${line}`, type(line).trimEnd())
       if (other) seen.push('$ wait', await other.end())
       parts.push(
-        `## ${title}\n\n${text}\n\n\`\`\`console\n${tidy(seen.filter(Boolean).join('\n'), home)}\n\`\`\``,
+        `## ${title}\n\n${text}\n\n\`\`\`console\n${tidy(seen.filter(Boolean).join('\n'), home, cache)}\n\`\`\``,
       )
     }
     return `${HEAD}\n${parts.join('\n\n')}\n`
   } finally {
-    spawnSync('ssh-agent', ['-k'], { env })
+    agent.close()
     daemon.kill('SIGKILL')
     addresses.stop()
     bridge.close()
@@ -177,16 +179,16 @@ export async function walk(): Promise<string> {
   }
 }
 
-const HEAD = `# KernelCraft's README, walked through
+const HEAD = `# The examples of the original KernelCraft's README
 
-Written by \`npx vitest run test/e2e/readme.test.ts -u\`: each line was typed, and what stands below it was
-seen. kernel.org is a git server on the test's machine with trees of the same names, whose tags are all the
-distribution's 6.12. Guests are emulated. Times, sizes, versions and ids are left out, so that a test can compare.
+This file is generated by \`npx vitest run test/e2e/readme.test.ts -u\`, which runs each command and records its output.
+kernel.org is replaced by a git server on the test machine with trees of the same names, in which every tag is the
+distribution's 6.12. Guests are emulated. Times, sizes, versions and ids are replaced, so that the test can compare.
 `
 
 /** Trees of kernel.org's names, over git's own protocol. */
 function serveTrees(place: string, port: number): ChildProcess {
-  const source = join(CACHE, 'trees', 'distro.git')
+  const source = DISTRO_REPOSITORY
   const mainline = join(place, 'mainline')
   execFileSync('git', ['init', '--quiet', '--bare', '--initial-branch=master', mainline])
   mkdirSync(join(mainline, 'objects', 'info'), { recursive: true })
@@ -226,7 +228,7 @@ function serveTrees(place: string, port: number): ChildProcess {
   )
 }
 
-/** A person's home: a checkout of mainline, with the project's defaults, a module, an arm64 root and a configuration beside it. */
+/** A user's home: a checkout of mainline with the project's defaults, and a module and an arm64 root beside it. */
 function makeCheckout(home: string, server: string): string {
   const linux = join(home, 'linux')
   const mainline = join(home, 'kernel.org', 'mainline')
@@ -237,8 +239,10 @@ function makeCheckout(home: string, server: string): string {
     join(linux, '.kernelcraft.json'),
     JSON.stringify({
       defaults: {
-        config: ['test', 'ubsan', 'kvm-host'],
-        'config-items': ['CONFIG_DUMMY=m', 'CONFIG_KUNIT_EXAMPLE_TEST=m'],
+        'config-base': KERNELS.tiny['config-base'],
+        'debug-info': KERNELS.tiny['debug-info'],
+        config: KERNELS.tiny.config,
+        'config-items': KERNELS.tiny['config-items'],
       },
     }),
   )
@@ -249,7 +253,7 @@ function makeCheckout(home: string, server: string): string {
   )
   const modules = join(ROOT, 'test', 'fixtures', 'modules')
   cpSync(join(modules, 'package'), join(home, 'package'), { recursive: true })
-  for (const [path, name] of ARM64_FILES) symlinkSync(path, join(home, name))
+  symlinkSync(rootFor.path('arm64'), join(home, 'arm64'))
   return linux
 }
 
