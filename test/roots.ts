@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   appendFileSync,
@@ -85,12 +85,16 @@ function unpackPackage(arch: ArchName, work: string, root: string): boolean {
     'Acquire::Languages=none',
   ].flatMap(setting => ['-o', setting])
   const apt = (...words: string[]) =>
-    execFileSync('apt-get', ['-q', ...settings, ...words], { cwd: state, stdio: 'pipe' })
-  try {
+    spawnSync('apt-get', ['-q', ...settings, ...words], { cwd: state, encoding: 'utf8' })
+  // A mirror between two states has an index that does not fit its list of hashes, and is asked again. The status of
+  // the update is not looked at: one archive that fails does not matter if another has the package.
+  for (let attempt = 1; ; attempt++) {
     apt('update')
-    apt('download', 'busybox-static')
-  } catch {
-    return false
+    const { status, stderr } = apt('download', 'busybox-static')
+    if (status === 0) break
+    if (attempt < 3) continue
+    if (arch === 'riscv64') return false // Debian 12 does not have this architecture
+    throw new Error(`apt-get download busybox-static: ${stderr}`)
   }
   const [name = ''] = readdirSync(state).filter(file => file.endsWith('.deb'))
   execFileSync('dpkg-deb', ['-x', join(state, name), join(work, 'package')])

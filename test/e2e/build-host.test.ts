@@ -233,7 +233,10 @@ describe('what can go wrong on the way', () => {
     const there = join(server.home, '.kernelcraft')
     const tree = join(scratch, 'large')
     execFileSync('git', ['init', '-q', tree])
-    writeFileSync(join(tree, 'Makefile'), 'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nEXTRAVERSION =\n')
+    writeFileSync(
+      join(tree, 'Makefile'),
+      'VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 0\nEXTRAVERSION =\nKERNELVERSION = 6.12.0\n',
+    )
     writeFileSync(join(tree, 'large'), randomBytes(8 << 20))
     execFileSync('git', ['-C', tree, 'add', '-A'])
     execFileSync('git', ['-C', tree, '-c', 'user.name=a', '-c', 'user.email=a@b', 'commit', '-qm', 'large'])
