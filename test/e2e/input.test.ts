@@ -123,7 +123,7 @@ it('an option of ours that depends on what the user took away gives way with a w
     'true',
   ])
   expect(end.result?.warnings.join('\n')).toMatch(
-    /Left out: CONFIG_RTC_DRV_CMOS=y \(kernelcraft\/x86_64\.config:\d+\)/,
+    /Left out: CONFIG_RTC_DRV_CMOS=y \(kernelcraft\/userspace-x86_64\.config:\d+\)/,
   )
   expect(end.result?.error?.details).toHaveLength(1)
 })
