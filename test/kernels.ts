@@ -68,7 +68,9 @@ export function buildTimes(): [name: string, seconds: number][] {
 function identityOf(name: KernelName): string {
   const hash = createHash('sha256').update(JSON.stringify(KERNELS[name]))
   const fragments = join(ROOT, 'dist', 'assets', 'config', 'fragments')
-  const files = readdirSync(fragments, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.config'))
+  const files = readdirSync(fragments, { recursive: true, encoding: 'utf8' }).filter(file =>
+    file.endsWith('.config'),
+  )
   for (const file of [KC, ...files.sort().map(file => join(fragments, file))]) hash.update(readFileSync(file))
   return hash.digest('hex')
 }
